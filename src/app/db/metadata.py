@@ -1,0 +1,15 @@
+"""Every table of the application, gathered for Alembic."""
+
+from pathlib import Path
+
+from app.domain.items import models as items
+from app.domain.sessions import models as sessions
+from app.domain.users import models as users
+from app.lib.db.models import Model
+
+MODULES = (items, sessions, users)
+"""A new feature's models module is added here, and nowhere else."""
+
+METADATA = Model.metadata
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"

@@ -1,0 +1,59 @@
+from datetime import datetime
+from uuid import UUID
+
+from litestar import Controller
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from app.domain.items.models import Item
+from app.domain.items.schemas import ItemCreate, ItemRead, ItemSort, ItemUpdate
+from app.domain.items.services import ItemService, visible_to
+from app.lib.access import CurrentUser, authenticated
+from app.lib.pagination import Page, PageQuery, between, contains
+from app.lib.routing import delete, get, patch, post
+
+
+class ItemController(Controller):
+    path = "/items"
+    tags = ["items"]
+    guards = [authenticated]
+
+    @get()
+    def list_items(
+        self,
+        items: ItemService,
+        me: CurrentUser,
+        page: PageQuery,
+        sort: FromQuery[ItemSort] = "-created_at",
+        created_after: FromQuery[datetime | None] = None,
+        created_before: FromQuery[datetime | None] = None,
+    ) -> Page[ItemRead]:
+        """List my items. Times without an offset are UTC."""
+        where = [
+            visible_to(me),
+            contains(page.q, Item.title, Item.description),
+            between(Item.created_at, created_after, created_before),
+        ]
+        return items.page(*where, page=page, sort=sort, into=ItemRead)
+
+    @post()
+    def create_item(self, data: JSONBody[ItemCreate], items: ItemService, me: CurrentUser) -> ItemRead:
+        """Create an item."""
+        item = Item(owner_id=me.id, title=data.title, description=data.description)
+        return ItemRead.of(items.create(item))
+
+    @get("/{item_id:uuid}")
+    def get_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser) -> ItemRead:
+        """Show an item."""
+        return ItemRead.of(items.get_visible(item_id, me))
+
+    @patch("/{item_id:uuid}")
+    def update_item(
+        self, item_id: FromPath[UUID], data: JSONBody[ItemUpdate], items: ItemService, me: CurrentUser
+    ) -> ItemRead:
+        """Change an item. Fields that are left out stay as they are."""
+        return ItemRead.of(items.apply(items.get_visible(item_id, me), data))
+
+    @delete("/{item_id:uuid}")
+    def delete_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser) -> None:
+        """Delete an item."""
+        items.remove(items.get_visible(item_id, me))

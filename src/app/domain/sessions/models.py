@@ -1,0 +1,35 @@
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.lib.db.models import Model
+
+
+class UserSession(Model):
+    """One sign-in on one device: the family of every token that follows from it.
+
+    `expires_at` is absolute: refreshing does not move it (ASVS 10.4.8).
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "revoked_at", postgresql_where="revoked_at IS NOT NULL"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_agent: Mapped[str] = mapped_column(String(400), default="")
+    address: Mapped[str] = mapped_column(String(64), default="")
+    last_seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    revocation_reason: Mapped[str | None] = mapped_column(String(40), default=None)
+
+
+class RefreshToken(Model):
+    """One link of a session's chain. Only a hash is stored; a used link is kept to recognise its reuse."""
+
+    __tablename__ = "refresh_tokens"
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    used_at: Mapped[datetime | None] = mapped_column(default=None)

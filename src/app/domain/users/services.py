@@ -1,0 +1,59 @@
+from sqlalchemy.dialects.postgresql import insert
+
+from app.domain.users.errors import InvalidCredentialsError
+from app.domain.users.models import User
+from app.lib.db.service import Repository, Service
+from app.lib.email_address import canonical_email
+from app.lib.errors import InvalidInputError
+from app.lib.passwords import Passwords
+
+
+class UserService(Service[User]):
+    class Repo(Repository[User]):
+        model_type = User
+
+    repository_type = Repo
+
+    def register(self, *, email: str, password_hash: str, first_name: str, last_name: str, phone: str | None) -> None:
+        """Make an account unless the address has one: one statement, so that two at once make one account."""
+        account = insert(User).values(
+            email=canonical_email(email),
+            password_hash=password_hash,
+            first_name=first_name,
+            last_name=last_name,
+            phone=phone,
+        )
+        self.session.execute(account.on_conflict_do_nothing(index_elements=[User.email]))
+
+    def authenticate(self, *, email: str, password: str, passwords: Passwords, must_be_verified: bool) -> User:
+        """The user with this password. Raises InvalidCredentialsError, in the same time, whatever is wrong."""
+        user = self.find_by_email(email)
+        is_right = passwords.verify(password, user.password_hash if user else None)
+        if user is None or not is_right or not user.is_active or (must_be_verified and not user.is_verified):
+            raise InvalidCredentialsError
+        if user.password_hash and passwords.needs_rehash(user.password_hash):
+            user.password_hash = passwords.hash(password)
+        return user
+
+    def find_by_email(self, email: str) -> User | None:
+        """None also for text that is no address at all."""
+        try:
+            return self.get_one_or_none(User.email == canonical_email(email))
+        except InvalidInputError:
+            return None
+
+    def has_administrator(self) -> bool:
+        return self.exists(User.is_superuser.is_(True), User.is_active.is_(True))
+
+    def create_administrator(self, *, email: str, password_hash: str) -> User:
+        """Raises IntegrityError when the address has an account."""
+        return self.create(
+            User(
+                email=canonical_email(email),
+                password_hash=password_hash,
+                first_name="Keel",
+                last_name="Administrator",
+                is_verified=True,
+                is_superuser=True,
+            )
+        )

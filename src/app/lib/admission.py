@@ -1,0 +1,42 @@
+"""Holding back work that would starve everything else, before it takes a thread."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from app.lib.errors import OverloadedError
+
+
+class Gate:
+    """At most `width` requests inside, at most `queue` waiting for at most `patience` seconds; the rest are refused.
+
+    Waiting happens on the event loop and costs neither a thread nor a connection. Raises OverloadedError.
+    A gate belongs to the event loop that first waits at it.
+    """
+
+    def __init__(self, *, width: int, queue: int, patience: float) -> None:
+        self._places = asyncio.Semaphore(width)
+        self._room = queue
+        self._patience = patience
+
+    async def __aenter__(self) -> Self:
+        if self._room <= 0:
+            raise OverloadedError(retry_after=self._retry_after)
+        self._room -= 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise OverloadedError(retry_after=self._retry_after) from error
+        finally:
+            self._room += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._places.release()
+
+    @property
+    def _retry_after(self) -> int:
+        return max(1, round(self._patience))

@@ -1,0 +1,175 @@
+"""The database as the application uses it: units of work that read, and units of work that write."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
+
+from app.lib.db.unit_of_work import Stage, UnitOfWork
+from app.lib.errors import ApplicationError
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK_DETECTED = "40P01"
+CONNECT_TIMEOUT = 3
+STATEMENT_TIMEOUT = 30
+
+T = TypeVar("T")
+Work = Callable[[Session], T]
+
+
+class WriteInReadError(RuntimeError):
+    """A unit of work that only reads tried to write: its route should not be a GET."""
+
+
+class Database:
+    """One pool of connections, exactly as large as the pool of worker threads, so that no thread ever waits.
+
+    `read` and `write` take the work as a function of the session and own everything around it: the
+    connection, the transaction, the one repetition, the clean-up. They may be called from any thread.
+    `session_info` is found in the `info` of every writing session.
+    """
+
+    def __init__(
+        self,
+        url: URL | str,
+        *,
+        pool_size: int,
+        replica_urls: Sequence[URL | str] = (),
+        echo: bool = False,
+        session_info: dict[str, Any] | None = None,
+    ) -> None:
+        self.engine = create_pool(url, size=pool_size, echo=echo)
+        self._replicas = [create_pool(replica, size=pool_size, echo=echo) for replica in replica_urls]
+        self._writer = sessionmaker(self.engine, expire_on_commit=False, info=session_info)
+        self._primary_reader = reading_sessions(_autocommit(self.engine))
+        self._readers = [reading_sessions(_autocommit(engine)) for engine in self._replicas] or [self._primary_reader]
+
+    def read(self, work: Work[T]) -> T:
+        """Run `work` on an AUTOCOMMIT connection: one round trip per statement and nothing left open.
+
+        Repeated once, on the primary, when the connection turns out to be dead.
+        Raises WriteInReadError when the work changes anything.
+        """
+        try:
+            return _read(random.choice(self._readers), work)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return _read(self._primary_reader, work)
+
+    def write(self, work: Work[T]) -> T:
+        """Run `work` in one transaction and commit it. Raises what the work or the COMMIT raised.
+
+        Repeated once after a serialisation failure, a deadlock, or a connection found dead before COMMIT:
+        so `work` must not send anything out of the process (that is what jobs are for). An error whose class
+        says `keeps_writes` commits first and is then raised.
+        """
+        session = self._writer()
+        try:
+            return _write(session, work)
+        except Exception as error:
+            if not _is_repeatable(error, UnitOfWork.of(session).stage):
+                self._record_rollback(session)
+                raise
+        return self._write_last(work)
+
+    def dispose(self) -> None:
+        for engine in [self.engine, *self._replicas]:
+            engine.dispose()
+
+    def _write_last(self, work: Work[T]) -> T:
+        session = self._writer()
+        try:
+            return _write(session, work)
+        except Exception:
+            self._record_rollback(session)
+            raise
+
+    def _record_rollback(self, session: Session) -> None:
+        unit = UnitOfWork.of(session)
+        if unit.after_rollback and unit.stage is not Stage.COMMITTED:
+            self.write(lambda fresh: [record(fresh) for record in unit.after_rollback])
+
+
+def create_pool(url: URL | str, *, size: int, echo: bool = False, **options: Any) -> Engine:
+    """An engine whose connections give up: connecting after 3 s, a statement after 30 s.
+
+    Last in, first out: connections that are not needed stay idle, and the server may close them.
+    """
+    return create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_use_lifo=True,
+        echo=echo,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT,
+            "application_name": "keel",
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s"
+            f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
+        },
+        **options,
+    )
+
+
+def _autocommit(engine: Engine) -> Engine:
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def reading_sessions(bind: Engine | Connection) -> sessionmaker[Session]:
+    """Sessions that refuse to change anything: on AUTOCOMMIT it could not be taken back."""
+    sessions = sessionmaker(bind, autoflush=False)
+    event.listen(sessions, "before_flush", _refuse_change)
+    event.listen(sessions, "do_orm_execute", _refuse_writing_statement)
+    return sessions
+
+
+def _refuse_change(*_: object) -> None:
+    raise WriteInReadError("a GET handler changed a row")
+
+
+def _refuse_writing_statement(state: ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        raise WriteInReadError("a GET handler ran an INSERT, UPDATE or DELETE")
+
+
+def _read(sessions: sessionmaker[Session], work: Work[T]) -> T:
+    with sessions() as session:
+        result = work(session)
+        if session.new or session.dirty or session.deleted:
+            _refuse_change()
+        return result
+
+
+def _write(session: Session, work: Work[T]) -> T:
+    unit = UnitOfWork.of(session)
+    with session:
+        try:
+            result = work(session)
+        except ApplicationError as refusal:
+            if refusal.keeps_writes:
+                _commit(session, unit)
+            raise
+        _commit(session, unit)
+        return result
+
+
+def _commit(session: Session, unit: UnitOfWork) -> None:
+    session.flush()  # what fails here has certainly not been committed
+    unit.stage = Stage.COMMITTING
+    session.commit()
+    unit.stage = Stage.COMMITTED
+    for act in unit.after_commit:
+        act()
+
+
+def _is_repeatable(error: Exception, stage: Stage) -> bool:
+    """A connection lost during COMMIT leaves the outcome unknown: that is never repeated."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+        return True
+    return error.connection_invalidated and stage is Stage.WORKING

@@ -1,0 +1,50 @@
+"""The service every feature's service starts from: advanced-alchemy's, with our defaults."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from advanced_alchemy.repository import SQLAlchemySyncRepository
+from advanced_alchemy.service import SQLAlchemySyncRepositoryService
+from sqlalchemy import ColumnElement
+
+from app.lib.db.models import Model
+from app.lib.db.unit_of_work import AnySession
+from app.lib.pagination import Page, PageRequest, paginate
+from app.lib.schema import Schema
+
+ModelT = TypeVar("ModelT", bound=Model)
+SchemaT = TypeVar("SchemaT", bound=Schema)
+
+Repository = SQLAlchemySyncRepository
+
+
+class Service(SQLAlchemySyncRepositoryService[ModelT, SQLAlchemySyncRepository[ModelT]]):
+    """What may happen to one kind of row, inside the unit of work whose session it is given.
+
+    A subclass names its table: `class Repo(Repository[Item]): model_type = Item` and `repository_type = Repo`.
+    `get_one` raises advanced-alchemy's NotFoundError, which answers 404; database errors pass through as
+    SQLAlchemy raised them. Nothing is re-read after a write: our defaults are made in Python.
+    """
+
+    def __init__(self, session: AnySession, **options: Any) -> None:
+        super().__init__(session, auto_refresh=False, wrap_exceptions=False, **options)
+
+    @property
+    def session(self) -> AnySession:
+        return self.repository.session
+
+    def apply(self, row: ModelT, changes: msgspec.Struct) -> ModelT:
+        """Set the fields that the caller sent (those that are not UNSET) and flush."""
+        for name, value in msgspec.structs.asdict(changes).items():
+            if value is not msgspec.UNSET:
+                setattr(row, name, value)
+        self.session.flush()
+        return row
+
+    def remove(self, row: ModelT) -> None:
+        self.session.delete(row)
+        self.session.flush()
+
+    def page(self, *where: ColumnElement[bool], page: PageRequest, sort: str, into: type[SchemaT]) -> Page[SchemaT]:
+        """The rows that meet every condition, as `lib.pagination.paginate` answers them."""
+        return paginate(self.session, self.model_type, *where, page=page, sort=sort, into=into)

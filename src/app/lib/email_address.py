@@ -1,0 +1,22 @@
+"""An e-mail address in the one form in which it is stored and compared."""
+
+import unicodedata
+
+from email_validator import EmailNotValidError, validate_email
+
+from app.lib.errors import InvalidInputError
+
+MAX_LENGTH = 254
+"""RFC 5321 section 4.5.3.1.3, less the angle brackets."""
+
+
+def canonical_email(text: str, *, field: str = "email") -> str:
+    """Compatibility forms, upper case and international domains all lead to one spelling (ASVS 6.3.8).
+
+    Raises InvalidInputError when it is not an address.
+    """
+    try:
+        found = validate_email(unicodedata.normalize("NFKC", text).strip(), check_deliverability=False)
+    except EmailNotValidError as error:
+        raise InvalidInputError("This is not an e-mail address.", field=field) from error
+    return found.normalized.lower()

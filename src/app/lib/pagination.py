@@ -1,0 +1,155 @@
+"""Lists in pages: by offset with a total, or by cursor when the list may grow while it is read."""
+
+import base64
+from datetime import datetime
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar.di import NamedDependency, Provide
+from litestar.params import QueryParameter
+from msgspec import UNSET, Struct, UnsetType
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.lib.db.models import Model
+from app.lib.db.unit_of_work import AnySession
+from app.lib.errors import InvalidInputError
+from app.lib.schema import LINE, Schema
+
+MAX_OFFSET = 2**31 - 1
+
+ModelT = TypeVar("ModelT", bound=Model)
+SchemaT = TypeVar("SchemaT", bound=Schema)
+
+
+class Page(Schema, Generic[SchemaT]):
+    """`total` and `offset` when paging by offset; `next_cursor`, null at the end, when walking by cursor."""
+
+    items: list[SchemaT]
+    limit: int
+    total: int | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
+    next_cursor: str | UnsetType | None = UNSET
+
+
+class PageRequest(Struct, frozen=True):
+    """What every list understands. `cursor`: None pages by offset, empty starts a walk."""
+
+    limit: int
+    offset: int = 0
+    q: str | None = None
+    cursor: str | None = None
+
+
+PageQuery = NamedDependency[PageRequest]
+
+
+def provide_page_query(*, default_size: int, max_size: int) -> Provide:
+    """The `page` dependency of the whole application, with the sizes of its settings."""
+
+    def page_query(
+        limit: Annotated[
+            int, QueryParameter(ge=1, le=max_size, description="How many to answer with at most.")
+        ] = default_size,
+        offset: Annotated[int, QueryParameter(ge=0, le=MAX_OFFSET, description="How many to pass over.")] = 0,
+        q: Annotated[
+            str | None,
+            QueryParameter(max_length=200, pattern=LINE, description="Only those that contain this text."),
+        ] = None,
+        cursor: Annotated[
+            str | None,
+            QueryParameter(
+                max_length=1000,
+                description="Walk the list instead of paging: empty to start, then `next_cursor`.",
+            ),
+        ] = None,
+    ) -> PageRequest:
+        return PageRequest(limit=limit, offset=offset, q=q, cursor=cursor)
+
+    return Provide(page_query, sync_to_thread=False)
+
+
+def contains(q: str | None, *columns: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+    """One of the columns contains the text, whatever its case; `%` and `_` mean themselves. True without text."""
+    return or_(*[column.icontains(q, autoescape=True) for column in columns]) if q else true()
+
+
+def between(
+    column: InstrumentedAttribute[datetime], after: datetime | None, before: datetime | None
+) -> ColumnElement[bool]:
+    """From `after` (inclusive) until `before` (exclusive); a bound that is None is open."""
+    from_there = true() if after is None else column >= after
+    until_then = true() if before is None else column < before
+    return and_(from_there, until_then)
+
+
+class Sorting(NamedTuple):
+    """An order in which no two rows are equal: by a column, then by id in the same direction."""
+
+    name: str
+    column: InstrumentedAttribute[Any]
+    id: Any
+    descending: bool
+
+    @classmethod
+    def by(cls, model: type[Model], name: str) -> "Sorting":
+        """`name` as in the query: `title`, `-created_at`. It must come from an allow-list, and not be nullable."""
+        return cls(name, getattr(model, name.removeprefix("-")), model.id, name.startswith("-"))
+
+    def order(self) -> list[ColumnElement[Any]]:
+        return [key.desc() if self.descending else key.asc() for key in (self.column, self.id)]
+
+    def after(self, value: object, id: UUID) -> ColumnElement[bool]:
+        here, there = tuple_(self.column, self.id), tuple_(value, id)
+        return here < there if self.descending else here > there
+
+
+def paginate(
+    session: AnySession,
+    model: type[ModelT],
+    *where: ColumnElement[bool],
+    page: PageRequest,
+    sort: str,
+    into: type[SchemaT],
+) -> Page[SchemaT]:
+    """Answer a page in one query. Raises InvalidInputError for a cursor that is not of this list and order."""
+    sorting = Sorting.by(model, sort)
+    rows = select(model).where(*where).order_by(*sorting.order())
+    if page.cursor is not None:
+        return _walk(session, rows, page, sorting, into)
+    total = select(func.count()).select_from(model).where(*where).scalar_subquery()
+    found = session.execute(rows.add_columns(total).limit(page.limit).offset(page.offset)).all()
+    # Past the last page there is no row to carry the total.
+    count = found[0][1] if found else page.offset and session.scalar(select(total))
+    return Page(items=[into.of(row) for row, _ in found], limit=page.limit, total=count or 0, offset=page.offset)
+
+
+def _walk(
+    session: AnySession, rows: Select[ModelT], page: PageRequest, sorting: Sorting, into: type[SchemaT]
+) -> Page[SchemaT]:
+    if page.cursor:
+        rows = rows.where(sorting.after(*_decode_cursor(page.cursor, sorting)))
+    found = list(session.scalars(rows.limit(page.limit + 1)))
+    here = found[: page.limit]
+    return Page(
+        items=[into.of(row) for row in here],
+        limit=page.limit,
+        next_cursor=_encode_cursor(here[-1], sorting) if len(found) > page.limit else None,
+    )
+
+
+def _encode_cursor(last: Model, sorting: Sorting) -> str:
+    place = (sorting.name, getattr(last, sorting.column.key), last.id)
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _decode_cursor(cursor: str, sorting: Sorting) -> tuple[Any, UUID]:
+    try:
+        name, raw, last_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[str, Any, UUID])
+        value = msgspec.convert(raw, sorting.column.type.python_type)
+    except ValueError as error:
+        raise InvalidInputError("This is not a cursor from this list.", field="cursor") from error
+    if name != sorting.name:
+        raise InvalidInputError("This cursor was made for another order.", field="cursor")
+    return value, last_id

@@ -1,0 +1,117 @@
+"""Routes whose handlers are plain functions: one thread hop, one unit of work, the COMMIT inside it."""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_type_hints
+
+import litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import Scope
+from sqlalchemy.orm import Session
+
+from app.lib.db.database import Database
+from app.lib.db.service import Service
+
+Handler = Callable[..., Any]
+Route = Callable[[Handler], HTTPRouteHandler]
+
+
+def get(path: str = "/", **options: Any) -> Route:
+    """A handler that reads: its statements run on an AUTOCOMMIT connection, perhaps of a replica."""
+    return _route(litestar.get, path, _reading, options)
+
+
+def post(path: str = "/", **options: Any) -> Route:
+    """A handler that writes: committed when it returns, rolled back when it raises.
+
+    `gate="name"` lets it wait for a place at that gate (`lib.admission`) before it takes a thread.
+    """
+    return _route(litestar.post, path, _writing, options)
+
+
+def put(path: str = "/", **options: Any) -> Route:
+    return _route(litestar.put, path, _writing, options)
+
+
+def patch(path: str = "/", **options: Any) -> Route:
+    return _route(litestar.patch, path, _writing, options)
+
+
+def delete(path: str = "/", **options: Any) -> Route:
+    return _route(litestar.delete, path, _writing, options)
+
+
+def _reading(database: Database, work: Callable[[Session], Any]) -> Any:
+    return database.read(work)
+
+
+def _writing(database: Database, work: Callable[[Session], Any]) -> Any:
+    return database.write(work)
+
+
+def _route(method: Any, path: str, unit_of_work: Callable[..., Any], options: dict[str, Any]) -> Route:
+    gate: str | None = options.pop("gate", None)
+
+    def decorate(handler: Handler) -> HTTPRouteHandler:
+        operation_id = "".join(part.capitalize() for part in handler.__name__.split("_"))
+        endpoint = _in_worker_thread(handler, unit_of_work, gate)
+        route: HTTPRouteHandler = method(path, **{"operation_id": operation_id, **options})(endpoint)
+        return route
+
+    return decorate
+
+
+def _in_worker_thread(
+    handler: Handler, unit_of_work: Callable[..., Any], gate: str | None
+) -> Callable[..., Awaitable[Any]]:
+    """Litestar sees an `async` handler without the service parameters; those are made inside the thread.
+
+    Not `sync_to_thread`: its executor is global, and it cannot hold a request back before it takes a thread.
+    """
+    services = _service_parameters(handler)
+
+    async def endpoint(*args: Any, scope: Scope, **values: Any) -> Any:
+        state = scope["litestar_app"].state
+
+        def work(session: Session) -> Any:
+            made = {name: session if kind is Session else kind(session) for name, kind in services.items()}
+            return handler(*args, **values, **made)
+
+        call = functools.partial(unit_of_work, state.database, work)
+        if gate is None:
+            return await _hop(state.threads, call)
+        async with state.gates[gate]:
+            return await _hop(state.threads, call)
+
+    shown: Callable[..., Awaitable[Any]] = _with_signature_of(handler, endpoint, hidden=services.keys())
+    return shown
+
+
+async def _hop(threads: ThreadPoolExecutor, call: Callable[[], Any]) -> Any:
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(threads, context.run, call)
+
+
+def _service_parameters(handler: Handler) -> dict[str, type[Any]]:
+    """The parameters that live inside the unit of work: services, or the bare session."""
+    hints = get_type_hints(handler)
+    return {
+        name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Service | Session)
+    }
+
+
+def _with_signature_of(handler: Handler, endpoint: Any, *, hidden: AbstractSet[str]) -> Any:
+    functools.update_wrapper(endpoint, handler)
+    del endpoint.__wrapped__  # Litestar would look through it and see the services
+    signature = inspect.signature(handler)
+    shown = [value for name, value in signature.parameters.items() if name not in hidden]
+    scope = inspect.Parameter("scope", inspect.Parameter.KEYWORD_ONLY, annotation=Scope)
+    endpoint.__signature__ = signature.replace(parameters=[*shown, scope])
+    hints = get_type_hints(handler, include_extras=True)
+    endpoint.__annotations__ = {name: hint for name, hint in hints.items() if name not in hidden} | {"scope": Scope}
+    return endpoint

@@ -1,0 +1,155 @@
+"""Everything that can be configured, from the environment or `.env`. Read once, at start-up."""
+
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL, make_url
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+SECRET_KEY_BYTES = 32
+
+
+def _split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+class UnsafeSettingsError(Exception):
+    """The settings would be dangerous in production. `args` hold one plain sentence per fault."""
+
+
+class Settings(BaseSettings):
+    """Environment variables have the same names in upper case. `docs/settings.md` explains each."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    app_env: Literal["development", "test", "production"] = "development"
+    debug: bool = False
+    project_name: str = "Keel"
+    version: str = "0.1.0"
+    description: str = "A synchronous, batteries-included backend on Litestar."
+    api_v1_prefix: str = "/api/v1"
+    public_url: str = "http://localhost:8000"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    reload: bool = False
+    local_dir: Path = CHECKOUT / ".local"
+
+    secret_key: str = ""
+    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    access_token_expire_minutes: PositiveInt = 15
+    refresh_token_expire_days: PositiveInt = 7
+    require_verified_email: bool = False
+    password_hash_concurrency: PositiveInt = 1
+
+    backend_cors_origins: CommaSeparated = ()
+    allowed_hosts: CommaSeparated = ()
+    trusted_proxies: CommaSeparated = ()
+    max_body_size: PositiveInt = 1024 * 1024
+
+    database_url: str | None = None
+    db_host: str | None = None
+    db_port: int = 5432
+    db_user: str = "keel"
+    db_password: str = ""
+    db_name: str = "keel"
+    database_replica_urls: CommaSeparated = ()
+    db_echo: bool = False
+    db_pool_size: PositiveInt = 8
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+    mail_backend: Literal["smtp", "console", "file", "memory"] = "console"
+
+    default_page_size: PositiveInt = 20
+    max_page_size: PositiveInt = 100
+
+    @property
+    def is_production(self) -> bool:
+        return self.app_env == "production"
+
+    @property
+    def postgres_url(self) -> URL | None:
+        """The configured database with the driver we use; None means the embedded server."""
+        if self.database_url:
+            return make_url(self.database_url).set(drivername="postgresql+psycopg")
+        if self.db_host:
+            return URL.create(
+                "postgresql+psycopg", self.db_user, self.db_password, self.db_host, self.db_port, self.db_name
+            )
+        return None
+
+    @property
+    def replica_urls(self) -> list[URL]:
+        return [make_url(url).set(drivername="postgresql+psycopg") for url in self.database_replica_urls]
+
+    @model_validator(mode="after")
+    def fill_in_what_development_may_leave_out(self) -> Self:
+        if not self.secret_key and not self.is_production:
+            object.__setattr__(self, "secret_key", _development_secret(self.local_dir / "secret_key"))
+        if not self.allowed_hosts:
+            public_host = urlsplit(self.public_url).hostname or ""
+            object.__setattr__(self, "allowed_hosts", (public_host,) if self.is_production else ("*",))
+        return self
+
+    @model_validator(mode="after")
+    def page_sizes_agree(self) -> Self:
+        if self.default_page_size > self.max_page_size:
+            raise ValueError("DEFAULT_PAGE_SIZE is larger than MAX_PAGE_SIZE")
+        return self
+
+    def refuse_unsafe_production(self) -> None:
+        """Raises UnsafeSettingsError with every fault at once, so that one restart mends them all."""
+        if self.is_production and (faults := _production_faults(self)):
+            raise UnsafeSettingsError(*faults)
+
+
+def _production_faults(settings: Settings) -> list[str]:
+    key = settings.secret_key
+    checks = {
+        "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`.": not key,
+        f"SECRET_KEY is too weak: use at least {SECRET_KEY_BYTES} random bytes, as from "
+        "`openssl rand -base64 48`.": bool(key)
+        and (len(key.encode()) < SECRET_KEY_BYTES or len(set(key)) < 12 or "change" in key.lower()),
+        "DEBUG is on: set DEBUG=false.": settings.debug,
+        "BACKEND_CORS_ORIGINS is `*`, but browsers send credentials here: list the origins.": (
+            "*" in settings.backend_cors_origins
+        ),
+        "ALLOWED_HOSTS is `*`: list the host names this API answers to.": "*" in settings.allowed_hosts,
+        "TRUSTED_PROXIES is `*`: list the addresses of your proxies.": "*" in settings.trusted_proxies,
+        "PUBLIC_URL must start with https:// in production.": not settings.public_url.startswith("https://"),
+        "MAIL_BACKEND prints mail instead of sending it: set MAIL_BACKEND=smtp.": settings.mail_backend != "smtp",
+        "No database is configured: set DATABASE_URL (or DB_HOST, DB_USER, DB_PASSWORD, DB_NAME).": (
+            settings.postgres_url is None
+        ),
+    }
+    return [sentence for sentence, is_faulty in checks.items() if is_faulty]
+
+
+def _development_secret(path: Path) -> str:
+    """Kept in a file, so that tokens outlive a restart and worker processes agree."""
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_urlsafe(48))
+    try:
+        os.link(draft, path)  # atomic, and refuses to replace a key that another process made first
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings. Raises pydantic's ValidationError when a variable cannot be read."""
+    return Settings()

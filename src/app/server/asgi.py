@@ -1,0 +1,182 @@
+"""The application, put together. `create_app` is what Granian, the command line and the tests call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from litestar import Litestar, Request, Router
+from litestar.config.compression import CompressionConfig
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.plugins import PluginProtocol
+from litestar_granian import GranianPlugin
+from pydantic import ValidationError
+from sqlalchemy import URL
+
+from app.domain.items.controllers import ItemController
+from app.domain.sessions.controllers import AuthController
+from app.domain.users.controllers import MeController, RegistrationController
+from app.lib.access import Principal, guarded_routes
+from app.lib.admission import Gate
+from app.lib.db.database import Database
+from app.lib.events import EventFeed
+from app.lib.pagination import provide_page_query
+from app.lib.passwords import Passwords
+from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.lib.tokens import AccessTokens
+from app.server.authentication import Authentication, RevokedSessions
+from app.server.envelope import Envelope
+from app.server.errors import answer_error
+from app.server.health import HealthController, Readiness
+from app.server.logs import configure_logging
+from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
+from app.server.plugins import MigrationsPlugin, alchemy_config
+from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
+from app.server.preparation import Preparation
+from app.server.request import StrictRequest
+
+CONTROLLERS = [RegistrationController, AuthController, MeController, ItemController]
+"""A new feature's controllers are added here, and nowhere else."""
+
+LOGIN_QUEUE = 100
+LOGIN_PATIENCE = 2.0
+START_PATIENCE = 5.0
+"""Seconds that start-up waits for the first news of revoked sessions; without a database it goes on."""
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Raises SystemExit, with one plain line per fault, when the settings cannot be read or are unsafe."""
+    settings = settings or read_settings()
+    configure_logging(settings)
+    if url := settings.postgres_url:
+        return build_app(settings, url)
+    embedded = EmbeddedPostgres(settings.local_dir / "postgres")
+    return build_app(settings, embedded.url(), embedded=embedded)
+
+
+def read_settings() -> Settings:
+    try:
+        settings = get_settings()
+        settings.refuse_unsafe_production()
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise SystemExit("\n".join(faults)) from error
+    except UnsafeSettingsError as error:
+        raise SystemExit("\n".join(error.args)) from error
+    return settings
+
+
+def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres | None = None) -> Litestar:
+    """Connects to nothing: the pool fills with the first requests, the event feed starts with the lifespan."""
+    tokens = access_tokens(settings)
+    revoked = RevokedSessions(token_lifetime=tokens.lifetime)
+    feed = EventFeed(url, revoked)
+    database = Database(
+        url,
+        pool_size=settings.db_pool_size,
+        replica_urls=settings.replica_urls,
+        echo=settings.db_echo,
+        session_info={"deliver": feed.deliver},
+    )
+    passwords = Passwords(concurrency=settings.password_hash_concurrency)
+    alchemy = alchemy_config(url)
+    plugins: list[PluginProtocol] = [GranianPlugin(), MigrationsPlugin(alchemy)]
+    if embedded:
+        plugins.append(EmbeddedPostgresPlugin(embedded, [database.engine, alchemy.get_engine()]))
+    app = Litestar(
+        route_handlers=[
+            Router(settings.api_v1_prefix, route_handlers=CONTROLLERS),
+            HealthController,
+            docs_assets(settings),
+        ],
+        middleware=[Authentication(tokens, revoked, feed)],
+        dependencies=dependencies(settings, tokens, passwords),
+        exception_handlers={Exception: answer_error},
+        request_class=StrictRequest,
+        request_max_body_size=settings.max_body_size,
+        cors_config=cors_config(settings),
+        compression_config=CompressionConfig(backend="gzip", minimum_size=1000),
+        openapi_config=openapi_config(settings),
+        plugins=plugins,
+        state=State(
+            {
+                "settings": settings,
+                "database": database,
+                "readiness": Readiness(url, feed),
+                "preparation": Preparation(alchemy, database, passwords),
+            }
+        ),
+        lifespan=[running(feed)],
+        logging_config=None,
+    )
+    guarded_routes(app)
+    describe_access_and_errors(app)
+    app.asgi_handler = envelope(app.asgi_handler, settings)
+    return app
+
+
+def access_tokens(settings: Settings) -> AccessTokens:
+    return AccessTokens(
+        secret=settings.secret_key,
+        algorithm=settings.algorithm,
+        issuer=settings.public_url,
+        audience=f"{settings.public_url}{settings.api_v1_prefix}",
+        lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+    )
+
+
+def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords) -> dict[str, Provide]:
+    """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
+
+    def current_user(request: Request[Any, Any, Any]) -> Principal:
+        principal: Principal = request.user
+        return principal
+
+    return {
+        "settings": Provide(lambda: settings, sync_to_thread=False),
+        "passwords": Provide(lambda: passwords, sync_to_thread=False),
+        "tokens": Provide(lambda: tokens, sync_to_thread=False),
+        "me": Provide(current_user, sync_to_thread=False),
+        "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
+    }
+
+
+def cors_config(settings: Settings) -> CORSConfig | None:
+    if not settings.backend_cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.backend_cors_origins),
+        allow_credentials="*" not in settings.backend_cors_origins,
+        expose_headers=["X-Request-ID", "Retry-After", "Server-Timing"],
+    )
+
+
+def envelope(app: Any, settings: Settings) -> Any:
+    """The proxies' headers are believed before anything looks at the address."""
+    wrapped = Envelope(app, settings)
+    if not settings.trusted_proxies:
+        return wrapped
+    return wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
+
+
+def running(feed: EventFeed) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        settings: Settings = app.state.settings
+        app.state.gates = {
+            "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE)
+        }
+        with ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel") as threads:
+            app.state.threads = threads
+            await asyncio.to_thread(feed.start, wait=START_PATIENCE)
+            yield
+            await asyncio.to_thread(feed.stop)
+        app.state.readiness.close()
+        app.state.database.dispose()
+
+    return lifespan

@@ -1,0 +1,98 @@
+"""Who asks: the bearer token, verified once and cached, against the sessions known to have ended."""
+
+import time
+from datetime import timedelta
+from uuid import UUID
+
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
+from sqlalchemy.orm import Session
+
+from app.domain.sessions.services import SESSION_REVOKED, SessionService
+from app.lib.access import Principal
+from app.lib.errors import NotAuthenticatedError, OverloadedError
+from app.lib.events import EventFeed
+from app.lib.tokens import AccessToken, AccessTokens
+
+CACHED_TOKENS = 10_000
+RECENT = timedelta(seconds=90)
+"""Longer than any transaction may last: a revocation counts from its statement, but shows at its COMMIT."""
+MAX_LAG = 10.0
+"""Seconds without certainty about revocations after which no token is believed."""
+
+
+class RevokedSessions:
+    """The sessions whose access tokens could still be unexpired. Fed by the event feed, asked on every request."""
+
+    topic = SESSION_REVOKED
+
+    def __init__(self, *, token_lifetime: timedelta) -> None:
+        self._keep = token_lifetime + RECENT
+        self._revoked: dict[UUID, float] = {}
+
+    def __contains__(self, session_id: UUID) -> bool:
+        return session_id in self._revoked
+
+    def receive(self, payload: str) -> None:
+        self._revoked[UUID(payload)] = time.monotonic()
+
+    def catch_up(self, session: Session, *, everything: bool) -> None:
+        now = time.monotonic()
+        for session_id in SessionService(session).revoked_within(self._keep if everything else RECENT):
+            self._revoked.setdefault(session_id, now)
+        too_old = now - self._keep.total_seconds()
+        for session_id in [key for key, since in list(self._revoked.items()) if since < too_old]:
+            self._revoked.pop(session_id, None)
+
+
+class Authentication(ASGIMiddleware):
+    """Puts a Principal, or None, into `scope["user"]`. It refuses nobody: that is for the guards.
+
+    Raises OverloadedError for a good token while the event feed does not know who has signed out.
+    """
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, tokens: AccessTokens, revoked: RevokedSessions, feed: EventFeed) -> None:
+        self._tokens = tokens
+        self._revoked = revoked
+        self._feed = feed
+        self._verified: dict[str, AccessToken] = {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        scope["auth"] = None
+        scope["user"] = self._principal(scope)
+        await next_app(scope, receive, send)
+
+    def _principal(self, scope: Scope) -> Principal | None:
+        token = _bearer_token(scope)
+        access = self._verify(token) if token else None
+        if access is None or access.principal.session_id in self._revoked:
+            return None
+        if self._feed.lag > MAX_LAG:
+            raise OverloadedError("The database does not answer. Try again shortly.", retry_after=2)
+        return access.principal
+
+    def _verify(self, token: str) -> AccessToken | None:
+        known = self._verified.get(token)
+        if known is not None and time.time() < known.expires_at:
+            return known
+        self._verified.pop(token, None)
+        try:
+            access = self._tokens.verify(token)
+        except NotAuthenticatedError:
+            return None
+        if len(self._verified) >= CACHED_TOKENS:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = access
+        return access
+
+
+def _bearer_token(scope: Scope) -> str | None:
+    """None also when two Authorization headers disagree about who asks."""
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(values) != 1:
+        return None
+    kind, _, token = values[0].decode("latin-1").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None

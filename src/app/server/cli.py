@@ -1,0 +1,201 @@
+"""Our commands among Litestar's, whose entry point imports this module; that alone names our application.
+
+Whatever imports Litestar's CLI, as advanced-alchemy does, imports this module: so it must import neither
+advanced-alchemy nor the features. What it needs of them it gets from the application it is handed.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Protocol
+
+import rich_click as click
+from litestar import Litestar
+
+from app.lib.settings import CHECKOUT, Settings, get_settings
+from app.server.postgres import EmbeddedPostgresPlugin
+from app.server.postgres_account import PostgresError
+from app.server.processes import ChildProcess, ProcessError
+
+os.environ.setdefault("LITESTAR_APP", "app.server.asgi:create_app")
+
+SERVED_APPLICATION = "app.server.serving:create_served_app"
+ADMINISTRATOR = "admin@example.com"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+START_DEADLINE = 60.0
+REQUEST_GRACE = 10  # seconds that running requests have left when the API stops
+POLL_INTERVAL = 0.05
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where to look for one that listens everywhere)
+
+
+class Preparation(Protocol):
+    """What `up` asks of the application (`app.state.preparation`) once the database runs."""
+
+    def migrate(self) -> None: ...
+
+    def create_administrator(self, *, email: str) -> str | None:
+        """The password, or None when there is an administrator already."""
+
+
+class UpError(RuntimeError):
+    """`up` cannot go on. The text is one plain line."""
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: HOST]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: PORT]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of the API.")
+def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
+    """Start everything (database, migrations, administrator, API), serve until Ctrl-C, stop everything."""
+    settings = get_settings()
+    host, port = host or settings.host, port or settings.port
+    _stop_on_signals()
+    try:
+        with contextlib.ExitStack() as running:
+            running.enter_context(_only_one_up(settings.local_dir))
+            children = _children(settings, host=host, port=port, workers=workers)
+            for child in children:
+                child.end_leftover()
+            _refuse_taken_port(host, port)
+            if embedded := _embedded_postgres(app):
+                _say("Starting PostgreSQL.")
+                running.enter_context(embedded.embedded)
+            _say("Migrating the database.")
+            _prepare(app.state.preparation)
+            for child in children:
+                _say(f"Starting the {child.name}.")
+                running.callback(child.stop)
+                child.start()
+            _wait_until_live(host, port, children)
+            _say(_welcome(settings, host, port))
+            running.callback(_say, "Stopping.")
+            _wait_for_an_end(children)
+    except KeyboardInterrupt:
+        _say("Stopped.")
+    except (UpError, ProcessError, PostgresError) as error:
+        _say(f"Error: {error}")
+        sys.exit(1)
+
+
+def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequence[ChildProcess]:
+    """The processes of this application, in the order they start; they stop in the reverse one."""
+    api = [
+        *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", SERVED_APPLICATION),
+        *("--host", host, "--port", str(port), "--workers", str(workers)),
+        *("--workers-kill-timeout", str(REQUEST_GRACE), "--log-level", "warning"),
+    ]
+    if settings.reload:
+        api += ["--reload", "--reload-paths", str(CHECKOUT / "src")]
+    records = settings.local_dir / "processes"
+    return [ChildProcess("API", api, record=records / "api", grace=REQUEST_GRACE + 5)]
+
+
+def _prepare(preparation: Preparation) -> None:
+    preparation.migrate()
+    if password := preparation.create_administrator(email=ADMINISTRATOR):
+        _say(f"Created the administrator {ADMINISTRATOR} with the password {password} (not shown again).")
+
+
+def _embedded_postgres(app: Litestar) -> EmbeddedPostgresPlugin | None:
+    """None when the settings name another PostgreSQL."""
+    plugins = (plugin for plugin in app.plugins.cli if isinstance(plugin, EmbeddedPostgresPlugin))
+    return next(plugins, None)
+
+
+@contextlib.contextmanager
+def _only_one_up(local_dir: Path) -> Iterator[None]:
+    local_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = os.open(local_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except PermissionError:
+        raise UpError(f"{local_dir} belongs to another account: start Keel as that one.") from None
+    with os.fdopen(lock, "r+") as holder:
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UpError(f"This checkout is already up (process {holder.read()}).") from None
+        holder.truncate()
+        holder.write(str(os.getpid()))
+        holder.flush()
+        yield
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Granian would not notice: it sets SO_REUSEPORT, and two servers would share the port's requests."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            reason = error.strerror.lower() if error.strerror else str(error)
+            raise UpError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port.") from None
+
+
+def _wait_until_live(host: str, port: int, children: Sequence[ChildProcess]) -> None:
+    deadline = time.monotonic() + START_DEADLINE
+    while not _is_live(LOOPBACK_OF.get(host, host), port):
+        _refuse_ended(children)
+        if time.monotonic() > deadline:
+            raise UpError(f"The API did not answer within {START_DEADLINE:.0f} s.")
+        time.sleep(POLL_INTERVAL)
+    for child in children:
+        child.is_serving = True
+
+
+def _is_live(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _wait_for_an_end(children: Sequence[ChildProcess]) -> NoReturn:
+    while True:
+        _refuse_ended(children)
+        time.sleep(POLL_INTERVAL)
+
+
+def _refuse_ended(children: Sequence[ChildProcess]) -> None:
+    for child in children:
+        if child.has_ended():
+            raise UpError(f"The {child.name} has ended unexpectedly; its own words are above.")
+
+
+def _welcome(settings: Settings, host: str, port: int) -> str:
+    shown = LOOPBACK_OF.get(host, host)
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    return (
+        f"\n  API            {address}{settings.api_v1_prefix}"
+        f"\n  Documentation  {address}{settings.api_v1_prefix}/docs"
+        "\n\nCtrl-C stops everything."
+    )
+
+
+def _stop_on_signals() -> None:
+    for stop in STOP_SIGNALS:
+        if stop is not signal.SIGHUP or signal.getsignal(stop) is not signal.SIG_IGN:  # SIG_IGN: under nohup
+            signal.signal(stop, _stop)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Only the first signal counts: the orderly stop, which has its own deadlines, is not interrupted."""
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    click.echo(line)

@@ -1,0 +1,128 @@
+"""Around every request, found or not: its id, its time, its log line, and the headers browsers obey."""
+
+import logging
+import re
+import time
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+from litestar.types import ASGIApp, Receive
+
+from app.lib.problems import MEDIA_TYPE, Problem
+from app.lib.settings import Settings
+
+GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+HEALTH_PATH = "/health"
+
+COMMON_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+DOCS_POLICY = (
+    b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'"
+)
+HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+
+logger = structlog.get_logger("app.requests")
+
+
+class Envelope:
+    """The outermost ASGI application. Litestar's middleware would miss what no route answers: 404, 405, preflights."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._docs = tuple(f"{settings.api_v1_prefix}/{page}" for page in ("docs", "redoc"))
+        self._headers = [*COMMON_HEADERS, HSTS] if settings.is_production else COMMON_HEADERS
+
+    async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        is_head = scope["method"] == "HEAD"
+        if is_head:  # RFC 9110 section 9.3.2: a GET without the content, behind the same guards
+            scope["method"] = "GET"
+        request_id = scope["request_id"] = _request_id(scope)
+        status = 0
+
+        async def send_labelled(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._labels(scope, message, request_id, began)]
+            elif is_head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                if self._is_expected_host(scope):
+                    await self._app(scope, receive, send_labelled)
+                else:
+                    await _refuse_host(request_id, send_labelled)
+            finally:
+                _log(scope, status, began)
+
+    def _labels(self, scope: Any, message: Any, request_id: str, began: float) -> list[tuple[bytes, bytes]]:
+        is_page = scope["path"].startswith(self._docs)
+        labels = [
+            *self._headers,
+            (b"content-security-policy", DOCS_POLICY if is_page else API_POLICY),
+            (b"x-request-id", request_id.encode()),
+            (b"server-timing", b"app;dur=%.1f" % _milliseconds_since(began)),
+        ]
+        if not any(name.lower() == b"cache-control" for name, _ in message["headers"]):
+            labels.append((b"cache-control", b"no-store"))
+        return labels
+
+    def _is_expected_host(self, scope: Any) -> bool:
+        """Probes ask by address, so the health routes answer to any name."""
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1:
+            return False
+        name = re.sub(r":\d+$", "", hosts[0]).lower()
+        return "*" in self._hosts or name in self._hosts or scope["path"].startswith(HEALTH_PATH)
+
+
+def _request_id(scope: Any) -> str:
+    """The caller's own id when it is harmless, so that one id runs through every service."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and GOOD_REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid4().hex
+
+
+async def _refuse_host(request_id: str, send: Any) -> None:
+    status = HTTPStatus.BAD_REQUEST
+    detail = "This host name is not served here."
+    problem = Problem.of(status, "unknown_host", detail=detail, request_id=request_id)
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(problem), "more_body": False})
+
+
+def _log(scope: Any, status: int, began: float) -> None:
+    """Probes ask every few seconds and would drown the rest, so those that succeed are for debugging."""
+    client = scope["client"]
+    is_quiet = scope["path"].startswith(HEALTH_PATH) and status == HTTPStatus.OK
+    logger.log(
+        logging.DEBUG if is_quiet else logging.INFO,
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=int(status),
+        ms=round(_milliseconds_since(began), 1),
+        client=client[0] if client else None,
+    )
+
+
+def _milliseconds_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

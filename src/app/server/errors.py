@@ -1,0 +1,144 @@
+"""Every error as `application/problem+json` (RFC 9457). The one table from the domain's words to HTTP."""
+
+import logging
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import psycopg
+from advanced_alchemy.exceptions import NotFoundError as RowNotFoundError
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from msgspec import UNSET, UnsetType
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
+from app.domain.users.errors import InvalidCredentialsError
+from app.lib.errors import (
+    ApplicationError,
+    ConflictError,
+    InvalidInputError,
+    NotAuthenticatedError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+)
+from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
+from app.server.request import MalformedBodyError, UnsupportedMediaTypeError
+
+logger = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    status: HTTPStatus
+    code: str
+    headers: dict[str, str] = {}
+
+
+ANSWERS: dict[type[ApplicationError], Answer] = {
+    ApplicationError: Answer(HTTPStatus.BAD_REQUEST, "bad_request"),
+    InvalidInputError: Answer(HTTPStatus.BAD_REQUEST, "invalid_input"),
+    NotAuthenticatedError: Answer(HTTPStatus.UNAUTHORIZED, "not_authenticated", {"WWW-Authenticate": "Bearer"}),
+    InvalidCredentialsError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
+    InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
+    RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
+    MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
+    UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+    PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
+    NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
+    ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
+    OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
+}
+"""A class that is not here answers like its parent; a test sees to it that none of ours is missing."""
+
+HTTP_CODES = {
+    HTTPStatus.BAD_REQUEST: ("bad_request", "The request could not be understood."),
+    HTTPStatus.UNAUTHORIZED: ("not_authenticated", NotAuthenticatedError.detail),
+    HTTPStatus.FORBIDDEN: ("permission_denied", PermissionDeniedError.detail),
+    HTTPStatus.NOT_FOUND: ("not_found", NotFoundError.detail),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "This path does not answer that method."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too_large", "The request body is too large."),
+}
+"""What the framework refuses. Its own texts repeat the query string, so they are not passed on."""
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The exception handler of the whole application."""
+    if isinstance(error, HTTPException):
+        return _framework_error(request, error)
+    known = _in_our_words(error)
+    if known is None:
+        return _unexpected_error(request, error)
+    answer = next(ANSWERS[kind] for kind in type(known).__mro__ if kind in ANSWERS)
+    headers = dict(answer.headers)
+    if isinstance(known, OverloadedError):
+        headers["Retry-After"] = str(known.retry_after)
+    errors = [InvalidValue(known.field, known.message)] if isinstance(known, InvalidInputError) else UNSET
+    return _problem(request, answer.status, answer.code, detail=known.detail, headers=headers, errors=errors)
+
+
+def _in_our_words(error: Exception) -> ApplicationError | None:
+    """Errors of the libraries below us, as the domain would have said them; None: nobody foresaw this."""
+    match error:
+        case ApplicationError():
+            return error
+        case RowNotFoundError():
+            return NotFoundError()
+        case IntegrityError():
+            return ConflictError()
+        case DataError():
+            return ApplicationError("A value cannot be stored.")
+        case PoolTimeoutError():
+            return OverloadedError()
+        case DBAPIError() if _is_unavailable(error):
+            logger.warning("database unavailable: %s", type(error.orig).__name__)
+            return OverloadedError("The database does not answer. Try again shortly.", retry_after=2)
+    return None
+
+
+def _is_unavailable(error: DBAPIError) -> bool:
+    """Gone, restarting, too busy, or twice in a row the loser of a deadlock: not the fault of the request."""
+    return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+
+
+def _framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    status = HTTPStatus(error.status_code)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected_error(request, error)
+    code, detail = HTTP_CODES.get(status, (status.name.lower(), status.phrase))
+    errors: list[InvalidValue] | UnsetType = UNSET
+    if isinstance(error, ValidationException):
+        code, detail = "invalid_input", InvalidInputError.detail
+        errors = [_invalid_value(entry) for entry in error.extra or ()]
+    return _problem(request, status, code, detail=detail, headers=error.headers or {}, errors=errors)
+
+
+def _invalid_value(entry: Any) -> InvalidValue:
+    return InvalidValue(
+        field=str(entry.get("key", "")),
+        message=str(entry.get("message", "Invalid value.")),
+        source=str(getattr(entry.get("source"), "value", entry.get("source") or "body")),
+    )
+
+
+def _unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    logger.error("unexpected error", exc_info=error)
+    settings = request.app.state.settings
+    detail = "Something went wrong on our side."
+    if settings.debug:
+        detail = f"{type(error).__name__}: {error}"
+    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail=detail)
+
+
+def _problem(
+    request: Request[Any, Any, Any],
+    status: HTTPStatus,
+    code: str,
+    *,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    errors: list[InvalidValue] | UnsetType = UNSET,
+) -> Response[Problem]:
+    body = Problem.of(status, code, detail=detail, request_id=str(request.scope.get("request_id", "")))
+    body.errors = errors
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)

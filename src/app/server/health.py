@@ -1,0 +1,123 @@
+"""Is the process alive, is it ready, how is its database?"""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from litestar import Controller, Response, get
+from litestar.datastructures import State
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.db.metadata import MIGRATIONS, VERSION_TABLE
+from app.lib.access import public
+from app.lib.events import EventFeed
+from app.lib.routing import get as read
+from app.lib.schema import Schema
+from app.server.authentication import MAX_LAG
+
+PATIENCE = 2.5
+"""Seconds for all checks together; a load balancer should hear within three."""
+
+logger = logging.getLogger(__name__)
+
+
+class HealthRead(Schema):
+    status: str
+    version: str
+
+
+class ReadinessRead(Schema):
+    """`checks`: `ok`, or what is wrong, by name."""
+
+    status: str
+    checks: dict[str, str]
+
+
+class PoolRead(Schema):
+    """One process's connections. `ms`: a round trip to the server and back."""
+
+    size: int
+    in_use: int
+    idle: int
+    ms: float
+
+
+class Readiness:
+    """Asks the database over a connection and a thread of its own: a busy pool is not a missing database."""
+
+    def __init__(self, url: URL | str, feed: EventFeed) -> None:
+        self._engine = create_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": 2, "options": "-c statement_timeout=1500"},
+        )
+        self._feed = feed
+        self._heads = set(ScriptDirectory(str(MIGRATIONS)).get_heads())
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keel-health")
+
+    async def checks(self) -> dict[str, str]:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await loop.run_in_executor(self._thread, self._ask)
+        except TimeoutError:
+            return {"database": f"no answer within {PATIENCE} s"}
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self) -> dict[str, str]:
+        try:
+            with self._engine.connect() as connection:
+                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+                applied = set(context.get_current_heads())
+        except SQLAlchemyError as error:
+            logger.warning("not ready: database: %s", type(error).__name__)
+            return {"database": "unavailable"}
+        return {
+            "database": "ok",
+            "migrations": "ok" if applied == self._heads else "run `database upgrade`",
+            "events": "ok" if self._feed.lag < MAX_LAG else "not connected",
+        }
+
+
+class HealthController(Controller):
+    path = "/health"
+    tags = ["health"]
+    guards = [public]
+
+    @get(operation_id="GetHealth")
+    async def get_health(self, state: State) -> HealthRead:
+        """Tell that the process answers, and its version."""
+        return HealthRead(status="ok", version=state.settings.version)
+
+    @get("/live", operation_id="GetLiveness")
+    async def get_liveness(self, state: State) -> HealthRead:
+        """Tell that the process answers. No I/O: a failing database must not get the process killed."""
+        return HealthRead(status="ok", version=state.settings.version)
+
+    @get("/ready", operation_id="GetReadiness")
+    async def get_readiness(self, state: State) -> Response[ReadinessRead]:
+        """Tell whether requests can be served: 200, or 503 with what is wrong."""
+        checks = await state.readiness.checks()
+        is_ready = set(checks.values()) == {"ok"}
+        return Response(
+            ReadinessRead(status="ready" if is_ready else "not_ready", checks=checks),
+            status_code=HTTP_200_OK if is_ready else HTTP_503_SERVICE_UNAVAILABLE,
+        )
+
+    @read("/db", operation_id="GetDatabaseHealth")
+    def get_database_health(self, session: Session, state: State) -> PoolRead:
+        """Show this process's connections to the database."""
+        began = time.perf_counter()
+        session.execute(text("SELECT 1"))
+        ms = round((time.perf_counter() - began) * 1000, 2)
+        pool = state.database.engine.pool
+        return PoolRead(size=pool.size(), in_use=pool.checkedout(), idle=pool.checkedin(), ms=ms)

@@ -1,0 +1,135 @@
+"""The description of the API, and two pages to read it that need no network."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Reference,
+    SecurityScheme,
+)
+from litestar.openapi.spec import Schema as SpecSchema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.routes import BaseRoute
+from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler
+
+from app.lib.access import GuardedRoute, guarded_routes, public
+from app.lib.problems import MEDIA_TYPE
+from app.lib.settings import Settings
+
+BEARER = "BearerToken"
+PROBLEM = Reference(ref="#/components/responses/Problem")
+JSON_ROUTES = {"POST", "PUT", "PATCH"}
+
+
+class DocsRouter(Router):
+    """Litestar adds an HTML page for whatever else is below the path; here a 404 is a problem like any other."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        is_catch_all = "/{path:str}" in getattr(value, "paths", ())
+        return [] if is_catch_all else super().register(value)
+
+
+def openapi_config(settings: Settings) -> OpenAPIConfig:
+    assets = f"{settings.api_v1_prefix}/docs/assets"
+    icon = f'<link rel="icon" href="{assets}/swagger-ui-dist/favicon-32x32.png">'
+    return OpenAPIConfig(
+        title=settings.project_name,
+        version=settings.version,
+        description=settings.description,
+        components=Components(
+            security_schemes={BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
+            responses={"Problem": _problem_response()},
+        ),
+        use_handler_docstrings=True,
+        openapi_router=DocsRouter(settings.api_v1_prefix, route_handlers=[], guards=[public], include_in_schema=False),
+        render_plugins=[
+            JsonRenderPlugin(),
+            SwaggerRenderPlugin(
+                path="/docs",
+                js_url=f"{assets}/swagger-ui-dist/swagger-ui-bundle.js",
+                css_url=f"{assets}/swagger-ui-dist/swagger-ui.css",
+                standalone_preset_js_url=f"{assets}/swagger-ui-dist/swagger-ui-standalone-preset.js",
+                favicon=icon,
+            ),
+            RedocRenderPlugin(
+                path="/redoc",
+                js_url=f"{assets}/redoc/bundles/redoc.standalone.js",
+                google_fonts=False,
+                favicon=icon,
+            ),
+        ],
+    )
+
+
+def docs_assets(settings: Settings) -> Router:
+    """Swagger UI and Redoc from a package. It is made for Django, so it is found but never imported."""
+    package = find_spec("drf_spectacular_sidecar")
+    assert package is not None
+    assert package.origin is not None
+    directory = Path(package.origin).parent / "static" / "drf_spectacular_sidecar"
+    return create_static_files_router(
+        f"{settings.api_v1_prefix}/docs/assets",
+        directories=[directory],
+        guards=[public],
+        include_in_schema=False,
+    )
+
+
+def describe_access_and_errors(app: Litestar) -> None:
+    """Say for each operation what it needs and how it fails; Litestar knows neither our guards nor our errors."""
+    paths = app.openapi_schema.paths or {}
+    for route in guarded_routes(app):
+        item = paths.get(route.path)
+        operation = getattr(item, route.method.lower(), None)
+        if isinstance(operation, Operation):
+            _describe(operation, route)
+
+
+def _describe(operation: Operation, route: GuardedRoute) -> None:
+    operation.security = [] if route.rule.is_public else [{BEARER: []}]
+    operation.responses = {
+        **{code: answer for code, answer in (operation.responses or {}).items() if int(code) < 400 or code == "503"},
+        **dict.fromkeys(_failures(operation, route), PROBLEM),
+        "default": PROBLEM,
+    }
+
+
+def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
+    codes = []
+    if operation.parameters or operation.request_body:
+        codes.append("400")
+    if not route.rule.is_public:
+        codes.append("401")
+    if "{" in route.path:
+        codes.append("404")
+    if operation.request_body:
+        codes += ["409", "413", "415"]
+    return codes
+
+
+def _problem_response() -> OpenAPIResponse:
+    text = SpecSchema(type=OpenAPIType.STRING)
+    invalid: dict[str, Any] = {"field": text, "message": text, "source": text}
+    fields: dict[str, Any] = {
+        "type": text,
+        "title": text,
+        "status": SpecSchema(type=OpenAPIType.INTEGER),
+        "detail": text,
+        "code": text,
+        "request_id": text,
+    }
+    errors = SpecSchema(type=OpenAPIType.ARRAY, items=SpecSchema(type=OpenAPIType.OBJECT, properties=invalid))
+    body = SpecSchema(type=OpenAPIType.OBJECT, properties={**fields, "errors": errors}, required=list(fields))
+    return OpenAPIResponse(
+        description="What went wrong (RFC 9457).", content={MEDIA_TYPE: OpenAPIMediaType(schema=body)}
+    )

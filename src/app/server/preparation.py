@@ -1,0 +1,37 @@
+"""What a database needs before the first request: its tables, and somebody who may administrate."""
+
+import secrets
+
+from advanced_alchemy.alembic.commands import AlembicCommands
+from advanced_alchemy.config import SQLAlchemySyncConfig
+from sqlalchemy.orm import Session
+
+from app.domain.users.services import UserService
+from app.lib.db.database import Database
+from app.lib.passwords import Passwords
+
+
+class Preparation:
+    """Found by the command line in `app.state.preparation`."""
+
+    def __init__(self, alchemy: SQLAlchemySyncConfig, database: Database, passwords: Passwords) -> None:
+        self._alchemy = alchemy
+        self._database = database
+        self._passwords = passwords
+
+    def migrate(self) -> None:
+        """Upgrade to the newest revision; nothing happens when the database is there already."""
+        AlembicCommands(self._alchemy).upgrade()
+
+    def create_administrator(self, *, email: str) -> str | None:
+        """The generated password, or None when there is an administrator already."""
+        password = secrets.token_urlsafe(16)
+
+        def create(session: Session) -> bool:
+            users = UserService(session)
+            if users.has_administrator():
+                return False
+            users.create_administrator(email=email, password_hash=self._passwords.hash(password))
+            return True
+
+        return password if self._database.write(create) else None

@@ -1,0 +1,184 @@
+"""What a test may ask for: `session`, `client`, `as_user(...)`; their own database: `live_database`, `start_server`."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from advanced_alchemy.alembic.commands import AlembicCommands
+from litestar import Litestar
+from litestar.testing import TestClient
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.domain.sessions.models import UserSession
+from app.domain.users.models import User
+from app.lib.access import Principal
+from app.lib.db.database import Database, reading_sessions
+from app.lib.settings import Settings
+from app.server.asgi import access_tokens, build_app
+from app.server.logs import configure_logging
+from app.server.plugins import alchemy_config
+from app.server.postgres import EmbeddedPostgres
+from tests.factories.sessions import UserSessionFactory
+from tests.factories.users import UserFactory
+from tests.live import LiveServer
+
+API = "/api/v1"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One server for the whole run, shared by the workers of pytest-xdist; the last one stops it."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    with EmbeddedPostgres(directory / "postgres", durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: EmbeddedPostgres) -> Callable[[], URL]:
+    """Make a database with every table, by running the migrations."""
+
+    def create() -> URL:
+        name = f"test_{uuid4().hex}"
+        with create_engine(postgres.url(), poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        url = make_url(postgres.url(name))
+        AlembicCommands(alchemy_config(url)).upgrade()
+        return url
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[[], URL]) -> URL:
+    return new_database()
+
+
+@pytest.fixture
+def live_database(new_database: Callable[[], URL]) -> URL:
+    """An own database, for tests about commits, threads and processes."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        _env_file=None,
+        app_env="test",
+        secret_key="a test key, which is long enough to be one",
+        local_dir=tmp_path_factory.mktemp("local"),
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings, database_url: URL) -> Litestar:
+    configure_logging(settings)
+    return build_app(settings, database_url)
+
+
+@pytest.fixture(scope="session")
+def running_client(app: Litestar) -> Iterator[TestClient[Litestar]]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def connection(app: Litestar) -> Iterator[Connection]:
+    """A transaction around the test: what the application commits in it is undone."""
+    with app.state.database.engine.connect() as connection:
+        transaction = connection.begin()
+        yield connection
+        transaction.rollback()
+
+
+@pytest.fixture
+def session(connection: Connection) -> Iterator[Session]:
+    with Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session:
+        yield session
+
+
+class OneConnection(Database):
+    """The database inside the test's transaction: every commit is a savepoint."""
+
+    def __init__(self, connection: Connection, session_info: dict[str, Any]) -> None:
+        self.engine = connection.engine
+        self._replicas = []
+        self._writer = sessionmaker(
+            connection, join_transaction_mode="create_savepoint", expire_on_commit=False, info=session_info
+        )
+        self._primary_reader = reading_sessions(connection)
+        self._primary_reader.configure(join_transaction_mode="create_savepoint")
+        self._readers = [self._primary_reader]
+
+
+@pytest.fixture
+def client(
+    app: Litestar, running_client: TestClient[Litestar], connection: Connection
+) -> Iterator[TestClient[Litestar]]:
+    """Nobody is signed in. What requests write is undone after the test."""
+    real = app.state.database
+    app.state.database = OneConnection(connection, session_info=real._writer.kw["info"])
+    yield running_client
+    app.state.database = real
+
+
+@pytest.fixture
+def as_user(client: TestClient[Litestar], session: Session, settings: Settings) -> Callable[..., "SignedIn"]:
+    """`as_user()` is somebody new, `as_user(user)` this user, `as_user(is_superuser=True)` an administrator."""
+
+    def sign_in(user: User | None = None, **fields: Any) -> SignedIn:
+        user = user or UserFactory.build(**fields)
+        session.add(user)
+        session.flush()
+        row = UserSessionFactory.build(user_id=user.id)
+        session.add(row)
+        session.commit()
+        principal = Principal(id=user.id, session_id=row.id, is_superuser=user.is_superuser)
+        return SignedIn(client, user, row, access_tokens(settings).issue(principal))
+
+    return sign_in
+
+
+class SignedIn:
+    """A user at a client: `get`, `post`, `patch`, `delete` below the API's prefix, with the user's token."""
+
+    def __init__(self, client: TestClient[Litestar], user: User, row: UserSession, token: str) -> None:
+        self.client, self.user, self.session, self.token = client, user, row, token
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        return self.client.request(method, API + path, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Any:
+        return self.request("POST", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Any:
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Any:
+        return self.request("DELETE", path, **options)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
+    """Start the real thing: Granian, its own worker processes, a socket on loopback. Stopped after the test."""
+    servers: list[LiveServer] = []
+
+    def start(url: URL, **options: Any) -> LiveServer:
+        server = LiveServer(url, log=tmp_path / f"server-{len(servers)}.log", **options)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()

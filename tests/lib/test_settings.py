@@ -1,0 +1,130 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.lib.settings import Settings, UnsafeSettingsError
+
+pytestmark = pytest.mark.unit
+
+SAFE = {
+    "app_env": "production",
+    "secret_key": "q2G7vQm1Zb0kY5s8T3xW9uJ4hN6cR1pL",
+    "public_url": "https://api.example.com",
+    "mail_backend": "smtp",
+    "database_url": "postgresql://keel@db/keel",
+}
+
+
+def production(**changes: Any) -> Settings:
+    return Settings(_env_file=None, **SAFE | changes)
+
+
+def test_safe_production_settings_are_accepted() -> None:
+    settings = production()
+
+    settings.refuse_unsafe_production()
+
+    assert settings.allowed_hosts == ("api.example.com",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"secret_key": ""}, "SECRET_KEY is missing"),
+        ({"secret_key": "short"}, "SECRET_KEY is too weak"),
+        ({"secret_key": "a" * 64}, "SECRET_KEY is too weak"),
+        ({"secret_key": "change-me-please-change-me-please-0123"}, "SECRET_KEY is too weak"),
+        ({"debug": True}, "DEBUG is on"),
+        ({"backend_cors_origins": "*"}, "BACKEND_CORS_ORIGINS is `*`"),
+        ({"allowed_hosts": "*"}, "ALLOWED_HOSTS is `*`"),
+        ({"trusted_proxies": "*"}, "TRUSTED_PROXIES is `*`"),
+        ({"public_url": "http://api.example.com"}, "PUBLIC_URL must start with https://"),
+        ({"mail_backend": "console"}, "MAIL_BACKEND prints mail"),
+        ({"database_url": None}, "No database is configured"),
+    ],
+)
+def test_each_unsafe_production_setting_is_named(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UnsafeSettingsError) as refused:
+        production(**changes).refuse_unsafe_production()
+    assert [fault.startswith(sentence) for fault in refused.value.args] == [True]
+
+
+def test_all_faults_are_named_at_once() -> None:
+    settings = Settings(_env_file=None, app_env="production", debug=True)
+
+    with pytest.raises(UnsafeSettingsError) as refused:
+        settings.refuse_unsafe_production()
+    assert len(refused.value.args) == 5
+
+
+def test_development_may_leave_everything_out(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, local_dir=tmp_path)
+
+    settings.refuse_unsafe_production()
+
+    assert settings.postgres_url is None
+    assert settings.allowed_hosts == ("*",)
+
+
+def test_the_generated_key_is_kept_and_private(tmp_path: Path) -> None:
+    first = Settings(_env_file=None, local_dir=tmp_path / "new").secret_key
+    second = Settings(_env_file=None, local_dir=tmp_path / "new").secret_key
+
+    assert first == second
+    assert len(first) >= 32
+    assert (tmp_path / "new" / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@h:1/d", "postgresql://u:p@h:1/d", "postgresql+psycopg://u:p@h:1/d"])
+def test_every_spelling_of_a_postgresql_url_is_understood(url: str) -> None:
+    found = Settings(_env_file=None, secret_key="x", database_url=url).postgres_url
+
+    assert found is not None
+    assert found.render_as_string(hide_password=False) == "postgresql+psycopg://u:p@h:1/d"
+
+
+def test_the_database_may_be_given_in_parts() -> None:
+    parts: dict[str, Any] = {"db_host": "h", "db_user": "u", "db_password": "p@ss/word", "db_name": "d"}
+
+    found = Settings(_env_file=None, secret_key="x", **parts).postgres_url
+
+    assert found is not None
+    assert (found.password, found.host, found.port, found.database) == ("p@ss/word", "h", 5432, "d")
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKEND_CORS_ORIGINS", "https://a.example, https://b.example,")
+
+    settings = Settings(_env_file=None, secret_key="x")
+
+    assert settings.backend_cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_a_default_page_larger_than_the_maximum_is_refused() -> None:
+    with pytest.raises(ValidationError, match="DEFAULT_PAGE_SIZE is larger"):
+        Settings(_env_file=None, secret_key="x", default_page_size=200)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"APP_ENV": "production"}, "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`."),
+        ({"DB_POOL_SIZE": "many"}, "DB_POOL_SIZE: Input should be a valid integer"),
+    ],
+)
+def test_a_process_with_bad_settings_ends_with_plain_lines(
+    environment: dict[str, str], line: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", "from app.server.asgi import create_app; create_app()"]
+
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert line in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,109 @@
+"""A real server for end-to-end tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import URL
+
+SECRET_KEY = "the key of every server that a test starts"
+PASSWORD = "the password of every account that a test makes"
+
+
+class LiveServer:
+    """Granian with `workers` processes on a free port of loopback, against the given database."""
+
+    def __init__(self, url: URL, *, log: Path, workers: int = 1, **settings: object) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/api/v1"
+        self.log = log
+        self._workers = workers
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("COV")},
+            "APP_ENV": "test",
+            "SECRET_KEY": SECRET_KEY,
+            "DATABASE_URL": url.render_as_string(hide_password=False),
+            "PUBLIC_URL": "http://keel.test",
+            "LOG_LEVEL": "WARNING",
+            **{name.upper(): str(value) for name, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when it is ready. Raises AssertionError with its log when it does not become so."""
+        command = [
+            *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--no-log"),
+            *("--port", str(self.port)),
+            *("--workers", str(self._workers), "--backlog", "1024", "app.server.asgi:create_app"),
+        ]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self.is_ready, seconds=30, what=lambda: f"the server to be ready:\n{self.log.read_text()}")
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def client(self, **options: object) -> httpx.Client:
+        return httpx.Client(base_url=self.api, timeout=30, **options)  # type: ignore[arg-type]  # passed through
+
+    def sign_up(self) -> str:
+        """Make an account. Returns its e-mail address."""
+        email = f"{uuid4().hex}@example.com"
+        account = {"email": email, "password": PASSWORD, "first_name": "Ada", "last_name": "Lovelace"}
+        with self.client() as client:
+            client.post("/auth/register", json=account).raise_for_status()
+        return email
+
+    def sign_in(self, email: str) -> dict[str, str]:
+        """Returns the pair of tokens."""
+        with self.client() as client:
+            answer = client.post("/auth/login", json={"email": email, "password": PASSWORD}).raise_for_status()
+        tokens: dict[str, str] = answer.json()
+        return tokens
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float, what: Callable[[], str] | str = "the condition"
+) -> float:
+    """Wait for a condition, with a deadline. Returns how many seconds it took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(f"waited {seconds} s for {what if isinstance(what, str) else what()}")
+        time.sleep(0.01)
+    return time.monotonic() - began

@@ -1,0 +1,55 @@
+import pytest
+from advanced_alchemy.alembic.commands import AlembicCommands
+from litestar import Litestar
+from litestar.testing import TestClient
+from sqlalchemy import URL
+from tests.live import wait_until
+
+from app.lib.settings import Settings
+from app.server.asgi import build_app
+from app.server.plugins import alchemy_config
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live"])
+def test_a_process_that_answers_is_alive(path: str, client: TestClient[Litestar]) -> None:
+    assert client.get(path).json() == {"status": "ok", "version": "0.1.0"}
+
+
+def test_a_process_with_its_database_at_head_is_ready(client: TestClient[Litestar]) -> None:
+    wait_until(lambda: client.get("/health/ready").status_code == 200, seconds=5)
+
+    checks = client.get("/health/ready").json()
+    assert checks == {"status": "ready", "checks": {"database": "ok", "migrations": "ok", "events": "ok"}}
+
+
+def test_a_database_behind_the_code_is_not_ready(live_database: URL, settings: Settings) -> None:
+    AlembicCommands(alchemy_config(live_database)).downgrade("base")
+
+    with TestClient(build_app(settings, live_database)) as client:
+        answer = client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["migrations"] == "run `database upgrade`"
+
+
+def test_without_a_database_it_is_alive_but_not_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.1)
+
+    with TestClient(build_app(settings, "postgresql+psycopg://nobody@127.0.0.1:1/nowhere")) as client:
+        ready = client.get("/health/ready")
+        assert client.get("/health/live").status_code == 200
+
+    assert (ready.status_code, ready.json()) == (
+        503,
+        {"status": "not_ready", "checks": {"database": "unavailable"}},
+    )
+
+
+def test_operators_see_the_pool(client: TestClient[Litestar], live_database: URL, settings: Settings) -> None:
+    with TestClient(build_app(settings, live_database)) as own:
+        pool = own.get("/health/db").json()
+
+    assert (pool["size"], pool["in_use"], pool["idle"]) == (8, 1, 0)
+    assert pool["ms"] > 0

@@ -1,0 +1,194 @@
+"""STYLE.md, as far as a machine can read it."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+import app as package
+from app.db.metadata import METADATA, MODULES
+from app.lib.access import guarded_routes
+from app.lib.errors import ApplicationError
+from app.server.errors import ANSWERS
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "app"
+MODULE_PATHS = [path for path in sorted(SOURCE.rglob("*.py")) if "versions" not in path.parts]
+LEFTOVERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "managers", "manager", "misc", "shared"}
+FEATURE_MODULES = {"models", "schemas", "services", "controllers", "guards", "jobs", "errors"}
+MAY_IMPORT = {
+    "server": {"server", "domain", "lib", "db"},
+    "db": {"db", "domain", "lib"},
+    "domain": {"domain", "lib"},
+    "lib": {"lib"},
+}
+ASYNC_EDGES = {"lib/routing.py", "lib/admission.py", "lib/access.py"}
+"""Below `domain` nothing is async; in `lib` only what stands between the event loop and the threads."""
+PUBLIC_ROUTES = {
+    "GET /health",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /health/db",
+    "POST /api/v1/auth/register",
+    "POST /api/v1/auth/login",
+    "POST /api/v1/auth/refresh",
+}
+
+
+def imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node, node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+
+
+def every(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text()))
+
+
+def by_name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+@pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
+def test_imports_go_one_way(path: Path) -> None:
+    layer = path.relative_to(SOURCE).parts[0]
+    imported = {name.split(".")[1] for _, name in imports(path) if name.startswith("app.")}
+
+    assert imported <= MAY_IMPORT.get(layer, set())
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "domain").rglob("*.py")), ids=by_name)
+def test_features_share_their_services_models_and_errors_only(path: Path) -> None:
+    feature = path.parent.name
+    foreign = {
+        tuple(name.split(".")[2:4])
+        for _, name in imports(path)
+        if name.startswith("app.domain.") and name.split(".")[2] != feature
+    }
+
+    assert {module for _, module in foreign} <= {"services", "models", "errors"}
+
+
+@pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    for node, name in imports(path):
+        assert node.col_offset == 0 or "TYPE_CHECKING" in path.read_text(), f"{name} in line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
+def test_no_module_is_named_by_leftovers_and_none_is_long(path: Path) -> None:
+    assert path.stem not in LEFTOVERS
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", sorted(path for path in (SOURCE / "domain").iterdir() if path.is_dir()), ids=by_name)
+def test_a_feature_is_one_flat_folder_of_known_modules(path: Path) -> None:
+    if path.name != "__pycache__":
+        assert {child.stem for child in path.glob("*.py")} - {"__init__"} <= FEATURE_MODULES
+        assert {child.name for child in path.iterdir() if child.is_dir()} <= {"__pycache__", "templates"}
+
+
+@pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
+def test_nothing_is_re_exported(path: Path) -> None:
+    if path.name == "__init__.py":
+        assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "domain").rglob("*.py")), ids=by_name)
+def test_features_neither_commit_nor_roll_back_nor_read_the_environment(path: Path) -> None:
+    called = {
+        node.func.attr for node in every(path) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    named = {name for _, name in imports(path)}
+
+    assert not called & {"commit", "rollback", "getenv"}
+    assert "os" not in named
+
+
+@pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
+def test_business_code_is_synchronous(path: Path) -> None:
+    is_edge = by_name(path).startswith("server/") or by_name(path) in ASYNC_EDGES
+
+    assert is_edge or not [node for node in every(path) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+
+
+def test_every_handler_below_the_api_runs_in_a_thread_through_lib_routing(app: Litestar) -> None:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute) and route.path.startswith("/api/"):
+            for handler in route.route_handlers:
+                module = inspect.getmodule(handler.fn)
+                is_ours = module is not None and module.__name__.startswith("app.domain")
+                assert not is_ours or handler.fn.__code__.co_filename.endswith("routing.py"), handler
+
+
+def test_every_route_declares_who_may_call_it_and_the_public_ones_are_few(app: Litestar) -> None:
+    found = {
+        f"{route.method} {route.path}"
+        for route in guarded_routes(app)
+        if route.rule.is_public and route.handler.resolve_include_in_schema()
+    }
+
+    assert found == PUBLIC_ROUTES
+
+
+def test_every_error_class_is_in_the_table() -> None:
+    for module in walk_packages(package.__path__, "app."):
+        if "migrations" not in module.name:
+            import_module(module.name)
+
+    assert set(subclasses(ApplicationError)) == set(ANSWERS)
+
+
+def test_errors_end_in_error() -> None:
+    for path in MODULE_PATHS:
+        for node in every(path):
+            if isinstance(node, ast.ClassDef) and any("Error" in ast.unparse(base) for base in node.bases):
+                assert node.name.endswith("Error"), f"{path}: {node.name}"
+
+
+def test_every_models_module_is_gathered_for_the_migrations() -> None:
+    on_disk = {f"app.domain.{path.parent.name}.models" for path in (SOURCE / "domain").glob("*/models.py")}
+
+    assert {module.__name__ for module in MODULES} == on_disk
+
+
+def test_tables_have_plural_names_that_are_no_reserved_words() -> None:
+    assert all(name.endswith("s") and name not in {"user", "order", "group"} for name in METADATA.tables)
+
+
+def test_the_tests_mirror_the_code() -> None:
+    strays = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.parts[len(ROOT.parts) + 1] in {"lib", "domain", "db"}
+        and not (SOURCE / path.relative_to(ROOT / "tests")).with_name(path.name.removeprefix("test_")).exists()
+    ]
+
+    assert strays == [ROOT / "tests" / "db" / "test_migrations.py"]
+
+
+def test_every_exception_to_a_checker_gives_its_reason() -> None:
+    silenced = re.compile(r"#\s*(type: ignore|noqa|pragma: no cover)(?P<rest>.*)")
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "manage.py"]:
+        for line in path.read_text().splitlines():
+            if path != Path(__file__) and (found := silenced.search(line)):
+                assert re.search(r"[#(]\s*\S+ \w+", found["rest"]), f"{path}: {line.strip()}"
+
+
+def subclasses(error: type[Any]) -> Iterator[type[Any]]:
+    yield error
+    for child in error.__subclasses__():
+        if child.__module__.startswith("app."):
+            yield from subclasses(child)
