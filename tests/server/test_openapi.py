@@ -41,7 +41,7 @@ def test_operation_ids_are_unique_and_the_handlers_names(description: dict[str, 
 
 def test_every_operation_says_in_words_what_it_does(description: dict[str, Any]) -> None:
     for operation in operations(description).values():
-        assert operation["description"]
+        assert operation["summary"].endswith(".")
         assert operation["tags"]
 
 
@@ -61,6 +61,13 @@ def test_every_error_is_described_as_a_problem(description: dict[str, Any]) -> N
         }
         assert "default" in errors
         assert all(answer == {"$ref": "#/components/responses/Problem"} for answer in errors.values())
+
+
+def test_a_page_has_a_short_name(description: dict[str, Any]) -> None:
+    schemas = description["components"]["schemas"]
+
+    assert "ItemPage" in schemas
+    assert all(re.fullmatch(r"[A-Za-z]+", name) for name in schemas)
 
 
 def test_services_and_other_inner_things_are_not_described(description: dict[str, Any]) -> None:

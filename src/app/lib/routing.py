@@ -7,15 +7,17 @@ import inspect
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import litestar
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import BodyKwarg
 from litestar.types import Scope
 from sqlalchemy.orm import Session
 
 from app.lib.db.database import Database
 from app.lib.db.service import Service
+from app.lib.pagination import Page
 
 Handler = Callable[..., Any]
 Route = Callable[[Handler], HTTPRouteHandler]
@@ -58,12 +60,21 @@ def _route(method: Any, path: str, unit_of_work: Callable[..., Any], options: di
     gate: str | None = options.pop("gate", None)
 
     def decorate(handler: Handler) -> HTTPRouteHandler:
-        operation_id = "".join(part.capitalize() for part in handler.__name__.split("_"))
         endpoint = _in_worker_thread(handler, unit_of_work, gate)
-        route: HTTPRouteHandler = method(path, **{"operation_id": operation_id, **options})(endpoint)
+        route: HTTPRouteHandler = method(path, **_description(handler) | options)(endpoint)
         return route
 
     return decorate
+
+
+def _description(handler: Handler) -> dict[str, Any]:
+    """What OpenAPI says of a handler is its name and its docstring: the first line and the rest."""
+    summary, _, rest = (inspect.getdoc(handler) or "").partition("\n")
+    return {
+        "operation_id": "".join(part.capitalize() for part in handler.__name__.split("_")),
+        "summary": summary,
+        "description": rest.strip() or None,
+    }
 
 
 def _in_worker_thread(
@@ -113,5 +124,14 @@ def _with_signature_of(handler: Handler, endpoint: Any, *, hidden: AbstractSet[s
     scope = inspect.Parameter("scope", inspect.Parameter.KEYWORD_ONLY, annotation=Scope)
     endpoint.__signature__ = signature.replace(parameters=[*shown, scope])
     hints = get_type_hints(handler, include_extras=True)
+    hints["return"] = _with_component_name(hints["return"])
     endpoint.__annotations__ = {name: hint for name, hint in hints.items() if name not in hidden} | {"scope": Scope}
     return endpoint
+
+
+def _with_component_name(answer: Any) -> Any:
+    """`Page[ItemRead]` is `ItemPage` in the API's description, not a name made from module paths."""
+    if get_origin(answer) is not Page:
+        return answer
+    name = f"{get_args(answer)[0].__name__.removesuffix('Read')}Page"
+    return Annotated[answer, BodyKwarg(schema_component_key=name)]

@@ -125,7 +125,7 @@ def _unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Resp
     logger.error("unexpected error", exc_info=error)
     settings = request.app.state.settings
     detail = "Something went wrong on our side."
-    if settings.debug:
+    if settings.debug or settings.app_env == "development":
         detail = f"{type(error).__name__}: {error}"
     return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail=detail)
 

@@ -93,19 +93,21 @@ class HealthController(Controller):
     tags = ["health"]
     guards = [public]
 
-    @get(operation_id="GetHealth")
+    @get(operation_id="GetHealth", summary="Tell that the process answers, and its version.")
     async def get_health(self, state: State) -> HealthRead:
-        """Tell that the process answers, and its version."""
         return HealthRead(status="ok", version=state.settings.version)
 
-    @get("/live", operation_id="GetLiveness")
+    @get("/live", operation_id="GetLiveness", summary="Tell that the process answers.")
     async def get_liveness(self, state: State) -> HealthRead:
-        """Tell that the process answers. No I/O: a failing database must not get the process killed."""
+        """No I/O: a failing database must not get the process killed."""
         return HealthRead(status="ok", version=state.settings.version)
 
-    @get("/ready", operation_id="GetReadiness")
+    @get(
+        "/ready",
+        operation_id="GetReadiness",
+        summary="Tell whether requests can be served: 200, or 503 with what is wrong.",
+    )
     async def get_readiness(self, state: State) -> Response[ReadinessRead]:
-        """Tell whether requests can be served: 200, or 503 with what is wrong."""
         checks = await state.readiness.checks()
         is_ready = set(checks.values()) == {"ok"}
         return Response(
@@ -113,7 +115,7 @@ class HealthController(Controller):
             status_code=HTTP_200_OK if is_ready else HTTP_503_SERVICE_UNAVAILABLE,
         )
 
-    @read("/db", operation_id="GetDatabaseHealth")
+    @read("/db")
     def get_database_health(self, session: Session, state: State) -> PoolRead:
         """Show this process's connections to the database."""
         began = time.perf_counter()

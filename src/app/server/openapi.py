@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Router
+from litestar.datastructures import CacheControlHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -50,7 +51,6 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
             security_schemes={BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
             responses={"Problem": _problem_response()},
         ),
-        use_handler_docstrings=True,
         openapi_router=DocsRouter(settings.api_v1_prefix, route_handlers=[], guards=[public], include_in_schema=False),
         render_plugins=[
             JsonRenderPlugin(),
@@ -82,6 +82,7 @@ def docs_assets(settings: Settings) -> Router:
         directories=[directory],
         guards=[public],
         include_in_schema=False,
+        cache_control=CacheControlHeader(public=True, max_age=86_400),
     )
 
 

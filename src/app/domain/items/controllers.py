@@ -27,7 +27,10 @@ class ItemController(Controller):
         created_after: FromQuery[datetime | None] = None,
         created_before: FromQuery[datetime | None] = None,
     ) -> Page[ItemRead]:
-        """List my items. Times without an offset are UTC."""
+        """List my items.
+
+        Administrators see everybody's. A time without an offset is taken as UTC.
+        """
         where = [
             visible_to(me),
             contains(page.q, Item.title, Item.description),

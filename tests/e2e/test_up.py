@@ -1,0 +1,136 @@
+"""`up`, as a person starts and stops it, with everything it keeps in a folder of the test's own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.live import free_port, wait_until
+
+pytestmark = pytest.mark.e2e
+
+LITESTAR = Path(sys.executable).with_name("litestar")
+
+
+class Up:
+    """One `up` and what it has printed."""
+
+    def __init__(self, local_dir: Path, port: int, log: Path) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+        environment = {**os.environ, "LOCAL_DIR": str(local_dir), "LOG_LEVEL": "WARNING"}
+        command = [str(LITESTAR), "up", "--port", str(port)]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+    @property
+    def printed(self) -> str:
+        return self._log.read_text()
+
+    def wait_until_serving(self) -> None:
+        wait_until(lambda: "Ctrl-C" in self.printed or self.has_ended(), seconds=60, what=lambda: self.printed)
+        assert not self.has_ended(), self.printed
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def local_dir(tmp_path: Path) -> Path:
+    return tmp_path / "local"
+
+
+@pytest.fixture
+def up(local_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    started: list[Up] = []
+
+    def start(port: int | None = None) -> Up:
+        started.append(Up(local_dir, port or free_port(), tmp_path / f"up-{len(started)}.log"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if not each.has_ended():
+            each.interrupt()
+
+
+def left_over(local_dir: Path) -> list[int]:
+    """Processes whose command line or environment names the folder."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if str(local_dir) in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_up_serves_and_ctrl_c_stops_all_of_it(up: Callable[..., Up], local_dir: Path) -> None:
+    first = up()
+    first.wait_until_serving()
+    password = re.search(r"administrator (\S+) with the password (\S+)", first.printed)
+    assert password
+
+    credentials = {"email": password[1], "password": password[2]}
+    signed_in = httpx.post(f"{first.url}/api/v1/auth/login", json=credentials)
+    assert signed_in.status_code == 200
+    assert httpx.get(f"{first.url}/health/ready").json()["status"] == "ready"
+
+    assert first.interrupt() == 0
+    assert left_over(local_dir) == []
+
+    second = up()
+    second.wait_until_serving()
+    assert "password" not in second.printed
+    assert httpx.post(f"{second.url}/api/v1/auth/login", json=credentials).status_code == 200
+
+
+def test_an_up_that_was_killed_does_not_block_the_next(up: Callable[..., Up], local_dir: Path) -> None:
+    port = free_port()
+    first = up(port)
+    first.wait_until_serving()
+
+    first.process.kill()
+    first.process.wait()
+    second = up(port)
+    second.wait_until_serving()
+
+    assert httpx.get(f"{second.url}/health/live").status_code == 200
+    assert second.interrupt() == 0
+    assert left_over(local_dir) == []
+
+
+def test_a_second_up_and_a_taken_port_are_one_line_each(up: Callable[..., Up]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = up(taken.getsockname()[1])
+        assert refused.process.wait(30) == 1
+    assert re.fullmatch(r"Error: Cannot listen on 127\.0\.0\.1:\d+: .*\n", refused.printed)
+
+    first = up()
+    first.wait_until_serving()
+    second = up()
+    assert second.process.wait(30) == 1
+    assert second.printed == f"Error: This checkout is already up (process {first.process.pid}).\n"
+
+
+def test_commands_bring_the_database_up_for_themselves(local_dir: Path) -> None:
+    environment = {**os.environ, "LOCAL_DIR": str(local_dir)}
+
+    def run(*command: str) -> str:
+        ended = subprocess.run([LITESTAR, *command], env=environment, capture_output=True, text=True, check=True)
+        return ended.stdout
+
+    run("database", "upgrade", "--no-prompt")
+    assert "(head)" in run("database", "show-current-revision")
+    assert "No new upgrade operations" in run("database", "check")
+    assert left_over(local_dir) == []

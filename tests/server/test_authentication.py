@@ -1,0 +1,102 @@
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from sqlalchemy import func, update
+from sqlalchemy.orm import Session
+
+from app.domain.sessions.models import UserSession
+from app.lib.access import Principal
+from app.lib.settings import Settings
+from app.server import authentication
+from app.server.asgi import access_tokens
+from app.server.authentication import RevokedSessions
+from tests.conftest import API, SignedIn
+from tests.live import wait_until
+
+pytestmark = pytest.mark.integration
+AsUser = Callable[..., SignedIn]
+
+
+@pytest.fixture
+def revoked() -> RevokedSessions:
+    return RevokedSessions(token_lifetime=timedelta(minutes=15))
+
+
+def revoke(session: Session, session_id: UUID, *, ago: timedelta) -> None:
+    session.execute(update(UserSession).where(UserSession.id == session_id).values(revoked_at=func.now() - ago))
+
+
+def test_a_token_that_was_verified_once_still_ends_on_time(as_user: AsUser, settings: Settings) -> None:
+    ada = as_user()
+    short = access_tokens(settings)
+    short.lifetime = timedelta(seconds=2)
+    ada.token = short.issue(Principal(id=ada.user.id, session_id=ada.session.id, is_superuser=False))
+    assert ada.get("/users/me").status_code == 200
+
+    wait_until(lambda: ada.get("/users/me").status_code == 401, seconds=4)
+
+
+def test_more_tokens_than_fit_the_cache_are_all_good(monkeypatch: pytest.MonkeyPatch, as_user: AsUser) -> None:
+    monkeypatch.setattr(authentication, "CACHED_TOKENS", 2)
+    people = [as_user() for _ in range(4)]
+
+    for _ in range(2):
+        assert [who.get("/users/me").json()["id"] for who in people] == [str(who.user.id) for who in people]
+
+
+def test_no_token_is_believed_while_revocations_are_unknown(as_user: AsUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = as_user()
+    monkeypatch.setattr(authentication, "MAX_LAG", -1)
+
+    answer = ada.get("/users/me")
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert ada.client.get("/health/live").status_code == 200
+    assert ada.client.get(f"{API}/users/me").status_code == 401
+
+
+def test_catching_up_reads_all_that_an_unexpired_token_could_have(
+    revoked: RevokedSessions, as_user: AsUser, session: Session
+) -> None:
+    recent, older, ancient = (as_user().session.id for _ in range(3))
+    revoke(session, recent, ago=timedelta(seconds=10))
+    revoke(session, older, ago=timedelta(minutes=14))
+    revoke(session, ancient, ago=timedelta(hours=1))
+
+    revoked.catch_up(session, everything=False)
+    assert (recent in revoked, older in revoked) == (True, False)
+
+    revoked.catch_up(session, everything=True)
+    assert (older in revoked, ancient in revoked) == (True, False)
+
+
+def test_what_no_token_can_refer_to_any_more_is_forgotten(
+    revoked: RevokedSessions, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = uuid4()
+    revoked.receive(str(ended))
+    revoked.catch_up(session, everything=False)
+    assert ended in revoked
+    later = authentication.time.monotonic() + 15 * 60 + 91
+
+    monkeypatch.setattr(authentication.time, "monotonic", lambda: later)
+    revoked.catch_up(session, everything=False)
+
+    assert ended not in revoked
+
+
+def test_a_token_of_a_session_nobody_knows_is_good_until_it_ends(
+    client: TestClient[Litestar], settings: Settings
+) -> None:
+    """No query tells who asks: what the token says is believed, and rows of nobody are found by nobody."""
+    stranger = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False)
+    headers = {"Authorization": f"Bearer {access_tokens(settings).issue(stranger)}"}
+
+    assert client.get(f"{API}/items", headers=headers).json()["total"] == 0
+    assert client.get(f"{API}/users/me", headers=headers).status_code == 404
+    assert client.post(f"{API}/items", headers=headers, json={"title": "x"}).status_code == 409
