@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,3 +88,17 @@ def copy_of_migrations(tmp_path: Path) -> Callable[[URL], SQLAlchemySyncConfig]:
         return config
 
     return copy
+
+
+def test_a_new_revision_is_written_in_the_projects_style(
+    live_database: URL, engine: Engine, copy_of_migrations: Callable[[URL], SQLAlchemySyncConfig]
+) -> None:
+    config = copy_of_migrations(live_database)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE users DROP COLUMN phone"))
+
+    AlembicCommands(config).revision(message="bring back", rev_id="0002", autogenerate=True)
+
+    script = next(Path(config.alembic_config.script_location, "versions").glob("0002*"))
+    assert 'op.add_column("users", sa.Column("phone"' in script.read_text()
+    assert subprocess.run([sys.executable, "-m", "ruff", "format", "--check", script], check=False).returncode == 0

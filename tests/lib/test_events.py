@@ -3,11 +3,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.orm import Session
-from tests.live import wait_until
 
 from app.lib.db.database import Database
 from app.lib.errors import ApplicationError
 from app.lib.events import POLL_SECONDS, EventFeed, publish
+from tests.live import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,6 @@ from litestar import Controller, Litestar
 from litestar.params import FromQuery
 from litestar.testing import TestClient
 from sqlalchemy import URL, NullPool, create_engine, select, text
-from tests.factories.users import UserFactory
 
 from app.domain.users.models import User
 from app.domain.users.services import UserService
@@ -19,6 +18,7 @@ from app.lib.errors import ApplicationError
 from app.lib.routing import delete, get, patch, post, put
 from app.lib.settings import Settings
 from app.server import asgi
+from tests.factories.users import UserFactory
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import URL
-from tests.conftest import API
 
 from app.lib.settings import Settings
 from app.server.asgi import build_app
+from tests.conftest import API
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]

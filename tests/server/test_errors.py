@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from tests.conftest import API, SignedIn
 
 from app.server.errors import ANSWERS
+from tests.conftest import API, SignedIn
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]

@@ -3,11 +3,11 @@ from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import URL
-from tests.live import wait_until
 
 from app.lib.settings import Settings
 from app.server.asgi import build_app
 from app.server.plugins import alchemy_config
+from tests.live import wait_until
 
 pytestmark = pytest.mark.integration
 

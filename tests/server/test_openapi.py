@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+
 from tests.conftest import API
 
 pytestmark = pytest.mark.integration

@@ -31,12 +31,12 @@ class Rule:
     """A guard that declares who may call the routes below it."""
 
     name: str
-    check: Callable[[Principal | None], None]
+    check: Callable[[ASGIConnection[Any, Any, Any, Any]], None]
     is_public: bool = False
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Runs on the event loop, so it only computes."""
-        self.check(connection.scope["user"])
+        self.check(connection)
 
 
 class UndeclaredAccessError(Exception):
@@ -70,13 +70,14 @@ def _rules(handler: HTTPRouteHandler) -> list["Rule"]:
     return [guard for guard in guards if isinstance(guard, Rule)]
 
 
-def _anyone(_: Principal | None) -> None:
+def _anyone(_: ASGIConnection[Any, Any, Any, Any]) -> None:
     return None
 
 
-def _signed_in(principal: Principal | None) -> None:
-    if principal is None:
-        raise NotAuthenticatedError
+def _signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """`scope["auth"]` is why nobody is known, in case the request tried."""
+    if connection.scope["user"] is None:
+        raise connection.scope["auth"] or NotAuthenticatedError
 
 
 public = Rule("public", _anyone, is_public=True)

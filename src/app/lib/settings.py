@@ -29,7 +29,7 @@ class UnsafeSettingsError(Exception):
 class Settings(BaseSettings):
     """Environment variables have the same names in upper case. `docs/settings.md` explains each."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=CHECKOUT / ".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     app_env: Literal["development", "test", "production"] = "development"
     debug: bool = False

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.services import SESSION_REVOKED, SessionService
 from app.lib.access import Principal
-from app.lib.errors import NotAuthenticatedError, OverloadedError
+from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError
 from app.lib.events import EventFeed
 from app.lib.tokens import AccessToken, AccessTokens
 
@@ -47,9 +47,10 @@ class RevokedSessions:
 
 
 class Authentication(ASGIMiddleware):
-    """Puts a Principal, or None, into `scope["user"]`. It refuses nobody: that is for the guards.
+    """Puts a Principal into `scope["user"]`, or None and the reason into `scope["auth"]`.
 
-    Raises OverloadedError for a good token while the event feed does not know who has signed out.
+    It refuses nobody: that is for the guards. While the event feed does not know who has signed out, a good
+    token is nobody's, and the reason is an OverloadedError.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -61,8 +62,11 @@ class Authentication(ASGIMiddleware):
         self._verified: dict[str, AccessToken] = {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        scope["auth"] = None
-        scope["user"] = self._principal(scope)
+        scope["user"], scope["auth"] = None, None
+        try:
+            scope["user"] = self._principal(scope)
+        except ApplicationError as reason:
+            scope["auth"] = reason
         await next_app(scope, receive, send)
 
     def _principal(self, scope: Scope) -> Principal | None:

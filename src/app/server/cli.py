@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 import rich_click as click
 from litestar import Litestar
 
+from app.lib.errors import ApplicationError, InvalidInputError
 from app.lib.settings import CHECKOUT, Settings, get_settings
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
@@ -41,8 +42,11 @@ class Preparation(Protocol):
 
     def migrate(self) -> None: ...
 
-    def create_administrator(self, *, email: str) -> str | None:
+    def create_first_administrator(self, *, email: str) -> str | None:
         """The password, or None when there is an administrator already."""
+
+    def create_administrator(self, *, email: str) -> str:
+        """The password. Raises an ApplicationError."""
 
 
 class UpError(RuntimeError):
@@ -85,6 +89,24 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
         sys.exit(1)
 
 
+@click.group()
+def users() -> None:
+    """Manage accounts."""
+
+
+@users.command()
+@click.argument("email")
+def create_administrator(app: Litestar, email: str) -> None:
+    """Make an account that may do everything, and print its password once."""
+    try:
+        password = app.state.preparation.create_administrator(email=email)
+    except InvalidInputError as error:
+        raise click.ClickException(error.message) from error
+    except ApplicationError as error:
+        raise click.ClickException(error.detail) from error
+    _say(f"Created the administrator {email} with the password {password} (not shown again).")
+
+
 def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequence[ChildProcess]:
     """The processes of this application, in the order they start; they stop in the reverse one."""
     api = [
@@ -100,7 +122,7 @@ def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequ
 
 def _prepare(preparation: Preparation) -> None:
     preparation.migrate()
-    if password := preparation.create_administrator(email=ADMINISTRATOR):
+    if password := preparation.create_first_administrator(email=ADMINISTRATOR):
         _say(f"Created the administrator {ADMINISTRATOR} with the password {password} (not shown again).")
 
 

@@ -7,6 +7,10 @@ from litestar.plugins import CLIPluginProtocol
 from sqlalchemy import URL, NullPool, create_engine
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
+from app.lib.settings import CHECKOUT
+
+PROJECT_FILE = CHECKOUT / "pyproject.toml"
+"""Has the formatter that new revisions go through; an installed package does without."""
 
 
 def alchemy_config(url: URL | str) -> SQLAlchemySyncConfig:
@@ -16,6 +20,7 @@ def alchemy_config(url: URL | str) -> SQLAlchemySyncConfig:
         metadata=METADATA,
         alembic_config=AlembicSyncConfig(
             script_location=str(MIGRATIONS),
+            toml_file=str(PROJECT_FILE) if PROJECT_FILE.exists() else None,
             version_table_name=VERSION_TABLE,
             compare_type=True,
             render_as_batch=False,
@@ -38,4 +43,6 @@ class MigrationsPlugin(CLIPluginProtocol):
         group = click.RichGroup(
             name="database", aliases=["db"], callback=offer_config, help="Manage the database's tables."
         )
-        cli.add_command(add_migration_commands(group))
+        add_migration_commands(group)
+        del group.commands["init"]  # the migrations are there
+        cli.add_command(group)

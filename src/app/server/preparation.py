@@ -4,10 +4,12 @@ import secrets
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import SQLAlchemySyncConfig
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
+from app.lib.errors import ConflictError
 from app.lib.passwords import Passwords
 
 
@@ -23,15 +25,21 @@ class Preparation:
         """Upgrade to the newest revision; nothing happens when the database is there already."""
         AlembicCommands(self._alchemy).upgrade()
 
-    def create_administrator(self, *, email: str) -> str | None:
+    def create_first_administrator(self, *, email: str) -> str | None:
         """The generated password, or None when there is an administrator already."""
+        if self._database.read(lambda session: UserService(session).has_administrator()):
+            return None
+        return self.create_administrator(email=email)
+
+    def create_administrator(self, *, email: str) -> str:
+        """The generated password. Raises ConflictError when the address has an account, InvalidInputError."""
         password = secrets.token_urlsafe(16)
 
-        def create(session: Session) -> bool:
-            users = UserService(session)
-            if users.has_administrator():
-                return False
-            users.create_administrator(email=email, password_hash=self._passwords.hash(password))
-            return True
+        def create(session: Session) -> None:
+            UserService(session).create_administrator(email=email, password_hash=self._passwords.hash(password))
 
-        return password if self._database.write(create) else None
+        try:
+            self._database.write(create)
+        except IntegrityError as error:
+            raise ConflictError("This address has an account already.") from error
+        return password

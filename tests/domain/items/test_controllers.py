@@ -8,11 +8,11 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
-from tests.conftest import SignedIn
-from tests.factories.items import ItemFactory
 
 from app.domain.items.models import Item
 from app.lib.db.models import utc_now
+from tests.conftest import SignedIn
+from tests.factories.items import ItemFactory
 
 pytestmark = pytest.mark.integration
 AsUser = Callable[..., SignedIn]

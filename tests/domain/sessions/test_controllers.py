@@ -7,12 +7,12 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.orm import Session
-from tests.conftest import API, SignedIn
-from tests.factories.users import UserFactory
 
 from app.domain.sessions.models import RefreshToken, UserSession
 from app.domain.users.models import User
 from app.lib.passwords import Passwords
+from tests.conftest import API, SignedIn
+from tests.factories.users import UserFactory
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]

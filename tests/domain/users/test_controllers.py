@@ -6,9 +6,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
-from tests.conftest import API, SignedIn
 
 from app.domain.users.models import User
+from tests.conftest import API, SignedIn
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import URL, NullPool, create_engine, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
-from tests.factories.items import ItemFactory
-from tests.factories.users import UserFactory
 
 from app.domain.items.models import Item
 from app.domain.users.models import User
 from app.lib.db.database import Database, WriteInReadError
 from app.lib.db.unit_of_work import after_commit, after_rollback
 from app.lib.errors import ApplicationError
+from tests.factories.items import ItemFactory
+from tests.factories.users import UserFactory
 
 pytestmark = pytest.mark.integration
 
