@@ -1,5 +1,7 @@
+from typing import Any
+
 import pytest
-from litestar import Controller, Litestar, Router, get
+from litestar import Controller, Litestar, Router, WebSocket, get, websocket
 
 from app.lib.access import UndeclaredAccessError, authenticated, guarded_routes, public
 
@@ -12,6 +14,11 @@ def declared() -> None: ...
 
 @get("/forgotten", sync_to_thread=False)
 def forgotten() -> None: ...
+
+
+@websocket("/talk")
+async def talk(socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.close()
 
 
 class Forgetful(Controller):
@@ -29,10 +36,17 @@ def test_routes_that_declare_nothing_stop_the_start_and_are_all_named() -> None:
     assert str(refused.value).endswith("on: GET /api/forgotten, GET /api/things/{thing}")
 
 
-def test_a_rule_on_any_layer_is_a_declaration_and_the_innermost_counts() -> None:
+def test_the_rules_of_all_layers_count_together() -> None:
     app = Litestar([Router("/api", route_handlers=[declared, forgotten], guards=[authenticated])], openapi_config=None)
 
-    assert {route.path: route.rule for route in guarded_routes(app)} == {
-        "/api/open": public,
-        "/api/forgotten": authenticated,
+    assert {route.path: (route.rules, route.is_public) for route in guarded_routes(app)} == {
+        "/api/open": ((authenticated, public), False),
+        "/api/forgotten": ((authenticated,), False),
     }
+
+
+def test_a_websocket_is_a_route_like_any_other() -> None:
+    app = Litestar([talk], openapi_config=None)
+
+    with pytest.raises(UndeclaredAccessError, match="on: CONNECT /talk"):
+        guarded_routes(app)

@@ -44,30 +44,39 @@ class UndeclaredAccessError(Exception):
 
 
 class GuardedRoute(NamedTuple):
+    """`rules` are those of all layers, from the router to the handler: each of them must agree."""
+
     method: str
     path: str
-    handler: HTTPRouteHandler
-    rule: "Rule"
+    handler: BaseRouteHandler
+    rules: tuple[Rule, ...]
+
+    @property
+    def is_public(self) -> bool:
+        return all(rule.is_public for rule in self.rules)
 
 
 def guarded_routes(app: Litestar) -> list[GuardedRoute]:
-    """Every route with its innermost rule. Raises UndeclaredAccessError, naming all that have none."""
+    """Every route with its rules. Raises UndeclaredAccessError, naming all that have none."""
     routes = [
-        (method, route.path_format, handler)
+        GuardedRoute(method, route.path_format, handler, _rules(handler))
         for route in app.routes
-        if isinstance(route, HTTPRoute)
-        for handler in route.route_handlers
-        # Litestar adds an OPTIONS handler to each path; it tells the methods and nothing else.
-        for method in sorted(handler.http_methods - {"OPTIONS"})
+        for handler in (route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler])
+        for method in _methods(handler)
     ]
-    if undeclared := [f"{method} {path}" for method, path, handler in routes if not _rules(handler)]:
+    if undeclared := [f"{route.method} {route.path}" for route in routes if not route.rules]:
         raise UndeclaredAccessError("no access rule (guards=[...]) on: " + ", ".join(undeclared))
-    return [GuardedRoute(method, path, handler, _rules(handler)[-1]) for method, path, handler in routes]
+    return routes
 
 
-def _rules(handler: HTTPRouteHandler) -> list["Rule"]:
+def _methods(handler: BaseRouteHandler) -> list[str]:
+    """Litestar adds an OPTIONS handler to each path; it tells the methods and nothing else."""
+    return sorted(handler.http_methods - {"OPTIONS"}) if isinstance(handler, HTTPRouteHandler) else ["CONNECT"]
+
+
+def _rules(handler: BaseRouteHandler) -> tuple[Rule, ...]:
     guards = [guard for layer in handler.ownership_layers for guard in layer.guards or ()]
-    return [guard for guard in guards if isinstance(guard, Rule)]
+    return tuple(guard for guard in guards if isinstance(guard, Rule))
 
 
 def _anyone(_: ASGIConnection[Any, Any, Any, Any]) -> None:

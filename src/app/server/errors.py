@@ -61,6 +61,9 @@ HTTP_CODES = {
 }
 """What the framework refuses. Its own texts repeat the query string, so they are not passed on."""
 
+CLIENT_LEFT = "client disconnected prematurely"
+"""Litestar's words for a body that ended too early. Nobody reads the answer, and it is no fault of ours."""
+
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The exception handler of the whole application."""
@@ -73,7 +76,10 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     headers = dict(answer.headers)
     if isinstance(known, OverloadedError):
         headers["Retry-After"] = str(known.retry_after)
-    errors = [InvalidValue(known.field, known.message)] if isinstance(known, InvalidInputError) else UNSET
+    errors: list[InvalidValue] | UnsetType = UNSET
+    if isinstance(known, InvalidInputError):
+        source = "query" if request.method == "GET" else "body"
+        errors = [InvalidValue(known.field, known.message, source)]
     return _problem(request, answer.status, answer.code, detail=known.detail, headers=headers, errors=errors)
 
 
@@ -103,6 +109,8 @@ def _is_unavailable(error: DBAPIError) -> bool:
 
 def _framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     status = HTTPStatus(error.status_code)
+    if error.detail == CLIENT_LEFT:
+        status = HTTPStatus.BAD_REQUEST
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected_error(request, error)
     code, detail = HTTP_CODES.get(status, (status.name.lower(), status.phrase))

@@ -97,7 +97,7 @@ def describe_access_and_errors(app: Litestar) -> None:
 
 
 def _describe(operation: Operation, route: GuardedRoute) -> None:
-    operation.security = [] if route.rule.is_public else [{BEARER: []}]
+    operation.security = [] if route.is_public else [{BEARER: []}]
     operation.responses = {
         **{code: answer for code, answer in (operation.responses or {}).items() if int(code) < 400 or code == "503"},
         **dict.fromkeys(_failures(operation, route), PROBLEM),
@@ -109,7 +109,7 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
     codes = []
     if operation.parameters or operation.request_body:
         codes.append("400")
-    if not route.rule.is_public:
+    if not route.is_public:
         codes.append("401")
     if "{" in route.path:
         codes.append("404")
