@@ -20,11 +20,18 @@ class Recorder:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.caught_up: list[bool] = []
+        self.cannot_catch_up = False
+        self.failures = 0
 
     def receive(self, payload: str) -> None:
+        if payload == "rubbish":
+            raise ValueError(payload)
         self.heard.append(payload)
 
     def catch_up(self, session: Session, *, everything: bool) -> None:
+        if self.cannot_catch_up:
+            self.failures += 1
+            raise RuntimeError
         session.execute(text("SELECT 1"))
         self.caught_up.append(everything)
 
@@ -97,6 +104,26 @@ def test_a_feed_that_loses_its_connection_comes_back_and_catches_up_on_everythin
     wait_until(lambda: recorder.caught_up.count(True) == 2, seconds=5)
     database.write(lambda session: publish(session, "things", "again"))
     wait_until(lambda: "again" in recorder.heard, seconds=2)
+
+
+@pytest.mark.usefixtures("feed")
+def test_an_event_that_a_subscriber_cannot_bear_costs_no_other(database: Database, recorder: Recorder) -> None:
+    database.write(lambda session: publish(session, "things", "rubbish", "after"))
+    database.write(lambda session: session.execute(text("NOTIFY keel, 'no colon'; NOTIFY keel")))
+    database.write(lambda session: publish(session, "things", "later"))
+
+    wait_until(lambda: "later" in recorder.heard, seconds=2)
+    assert recorder.heard == ["after", "later"]
+
+
+@pytest.mark.usefixtures("feed")
+def test_a_feed_whose_subscriber_fails_to_catch_up_starts_again(recorder: Recorder) -> None:
+    recorder.cannot_catch_up = True
+    wait_until(lambda: recorder.failures > 0, seconds=POLL_SECONDS * 2)
+
+    recorder.cannot_catch_up = False
+
+    wait_until(lambda: recorder.caught_up.count(True) == 2, seconds=5)
 
 
 @pytest.mark.usefixtures("feed")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import UserSession
 from app.lib.access import Principal
+from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.server import authentication
 from app.server.asgi import access_tokens
@@ -102,3 +103,13 @@ def test_a_token_of_a_session_nobody_knows_is_good_until_it_ends(
     assert client.get(f"{API}/items", headers=headers).json()["total"] == 0
     assert client.get(f"{API}/users/me", headers=headers).status_code == 404
     assert client.post(f"{API}/items", headers=headers, json={"title": "x"}).status_code == 409
+
+
+def test_an_event_that_is_no_session_is_passed_over(app: Litestar, revoked: RevokedSessions) -> None:
+    feed = EventFeed(app.state.database.engine.url, revoked)
+    ended = uuid4()
+
+    for event in ("session_revoked:not-a-uuid", "session_revoked:", "session_revoked", f"session_revoked:{ended}"):
+        feed.deliver(event)
+
+    assert ended in revoked

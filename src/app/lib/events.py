@@ -97,7 +97,9 @@ class EventFeed:
                 if not is_lost:
                     logger.warning("event feed lost the database and keeps trying: %s", type(error).__name__)
                 is_lost = True
-                self._stopping.wait(RECONNECT_SECONDS)
+            except Exception:  # the thread must outlive whatever a subscriber does wrong
+                logger.exception("event feed failed and starts again")
+            self._stopping.wait(RECONNECT_SECONDS)
 
     @contextmanager
     def _listening(self) -> Iterator[Connection]:
@@ -122,8 +124,11 @@ class EventFeed:
     def deliver(self, event: str) -> None:
         """Hand `topic:payload` to its subscriber. Thread-safe when the subscriber is."""
         topic, _, payload = event.partition(":")
-        if subscriber := self._subscribers.get(topic):
-            subscriber.receive(payload)
+        try:
+            if subscriber := self._subscribers.get(topic):
+                subscriber.receive(payload)
+        except Exception:  # anybody may NOTIFY: one bad event must not cost the process all the others
+            logger.exception("event could not be understood: %.100r", event)
 
     def _catch_up(self, connection: Connection, *, everything: bool) -> None:
         began = time.monotonic()
