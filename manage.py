@@ -50,7 +50,8 @@ CHECKS = (
     ("format", ("ruff", "format", "--check", ".")),
     ("lint", ("ruff", "check", ".")),
     ("types", ("mypy",)),
-    ("tests and coverage", ("pytest", "-n", "2", "--cov")),
+    ("tests and coverage", ("pytest", "-n", "2", "--cov", "--ignore=tests/load")),
+    ("tests under load, which need the machine to themselves", ("pytest", "tests/load")),
 )
 
 

@@ -45,7 +45,7 @@ def test_nfc_and_nfd_are_one_password(passwords: Passwords) -> None:
 
 
 def test_many_threads_hash_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What bounds the memory: each hash holds 19 MiB while it is made."""
+    """What bounds the memory: each thread that hashes holds 19 MiB."""
     passwords, counter = Passwords(concurrency=2), CountingHasher()
     monkeypatch.setattr(passwords, "_hasher", counter)
 

@@ -60,7 +60,7 @@ class EventFeed:
     """
 
     def __init__(self, url: URL | str, *subscribers: Subscriber) -> None:
-        self._engine = create_pool(url, size=1, isolation_level="AUTOCOMMIT")
+        self._engine = create_pool(url, size=1, name="keel-events", isolation_level="AUTOCOMMIT")
         self._subscribers = {subscriber.topic: subscriber for subscriber in subscribers}
         self._stopping = threading.Event()
         self._caught_up = threading.Event()

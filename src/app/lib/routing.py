@@ -6,10 +6,10 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import litestar
+from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import BodyKwarg
 from litestar.types import Scope
@@ -95,17 +95,23 @@ def _in_worker_thread(
 
         call = functools.partial(unit_of_work, state.database, work)
         if gate is None:
-            return await _hop(state.threads, call)
+            return await _hop(state, call)
         async with state.gates[gate]:
-            return await _hop(state.threads, call)
+            return await _hop(state, call)
 
     shown: Callable[..., Awaitable[Any]] = _with_signature_of(handler, endpoint, hidden=services.keys())
     return shown
 
 
-async def _hop(threads: ThreadPoolExecutor, call: Callable[[], Any]) -> Any:
+async def _hop(state: State, call: Callable[[], Any]) -> Any:
+    """A thread is handed its next request by the event loop, never by the executor's own queue.
+
+    With that queue every thread stays busy while anything waits, and the loop competes with all of them for
+    the GIL (measured with 400 clients and 8 threads: p90 of `/health/live` 85 ms instead of 16).
+    """
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(threads, context.run, call)
+    async with state.free_threads:
+        return await asyncio.get_running_loop().run_in_executor(state.threads, context.run, call)
 
 
 def _service_parameters(handler: Handler) -> dict[str, type[Any]]:

@@ -173,6 +173,7 @@ def running(feed: EventFeed) -> Any:
         }
         with ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel") as threads:
             app.state.threads = threads
+            app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
             await asyncio.to_thread(feed.start, wait=START_PATIENCE)
             yield
             await asyncio.to_thread(feed.stop)

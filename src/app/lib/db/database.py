@@ -94,10 +94,11 @@ class Database:
             self.write(lambda fresh: [record(fresh) for record in unit.after_rollback])
 
 
-def create_pool(url: URL | str, *, size: int, echo: bool = False, **options: Any) -> Engine:
+def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "keel", **options: Any) -> Engine:
     """An engine whose connections give up: connecting after 3 s, a statement after 30 s.
 
-    Last in, first out: connections that are not needed stay idle, and the server may close them.
+    Last in, first out: connections that are not needed stay idle, and the server may close them. `name` is what
+    pg_stat_activity shows.
     """
     return create_engine(
         url,
@@ -107,7 +108,7 @@ def create_pool(url: URL | str, *, size: int, echo: bool = False, **options: Any
         echo=echo,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
-            "application_name": "keel",
+            "application_name": name,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s"
             f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
         },
