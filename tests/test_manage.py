@@ -186,4 +186,4 @@ def test_a_failing_check_stops_with_that_tools_exit_code(checkout: Path) -> None
     said = call(checkout, "check")
     assert said.returncode == 3
     assert "/5] types: mypy" in said.stderr
-    assert "[4/4]" not in said.stderr
+    assert "[4/5]" not in said.stderr

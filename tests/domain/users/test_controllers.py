@@ -56,6 +56,11 @@ def test_other_spellings_of_an_address_are_the_same_account(
     assert connection.scalar(select(func.count()).select_from(User).where(User.email.contains("ada"))) == 1
 
 
+def test_an_address_of_a_test_system_is_an_address(client: Client, connection: Connection) -> None:
+    assert register(client, email="Ada@Keel.test").status_code == 202
+    assert connection.scalar(select(User.email).where(User.email.contains("keel"))) == "ada@keel.test"
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
