@@ -180,6 +180,22 @@ def test_records_of_a_repeated_unit_of_work_are_written_once(
     assert names() == ["Record"]
 
 
+def test_waiting_for_a_lock_ends_soon(live_database: URL, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a few that wait would hold every thread of the process."""
+    monkeypatch.setattr("app.lib.db.database.LOCK_TIMEOUT", "0.1")
+    impatient = Database(live_database, pool_size=1)
+    database.write(lambda session: add(session, "Ada"))
+    rename = update(User).values(first_name="Eve")
+
+    def hold(session: Session) -> None:
+        session.execute(rename)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            impatient.write(lambda other: other.execute(rename))
+
+    database.write(hold)
+    impatient.dispose()
+
+
 def test_connections_that_died_while_idle_go_unnoticed(
     database: Database, live_database: URL, names: Callable[[], list[str]]
 ) -> None:

@@ -14,7 +14,9 @@ from app.lib.errors import ApplicationError
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 CONNECT_TIMEOUT = 3
+LOCK_TIMEOUT = 5
 STATEMENT_TIMEOUT = 30
+"""All in seconds."""
 
 T = TypeVar("T")
 Work = Callable[[Session], T]
@@ -95,7 +97,7 @@ class Database:
 
 
 def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "keel", **options: Any) -> Engine:
-    """An engine whose connections give up: connecting after 3 s, a statement after 30 s.
+    """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement after 30 s.
 
     Last in, first out: connections that are not needed stay idle, and the server may close them. `name` is what
     pg_stat_activity shows.
@@ -110,6 +112,7 @@ def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "k
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": name,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s"
+            f" -c lock_timeout={LOCK_TIMEOUT}s"
             f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
         },
         **options,
