@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_urlsafe
 from textwrap import dedent
 
 import pytest
 from sqlalchemy import URL, NullPool, create_engine, text
 
 from app.lib.settings import CHECKOUT, Settings, _production_faults
-from tests.live import SECRET_KEY, LiveServer
+from tests.live import LiveServer
 
 DOCUMENTS = [CHECKOUT / name for name in ("README.md", "STYLE.md", "CHANGELOG.md")]
 DOCUMENTS += sorted((CHECKOUT / "docs").glob("*.md"))
@@ -111,6 +112,7 @@ def test_every_demand_of_production_is_written_down() -> None:
             backend_cors_origins=("*",),
             allowed_hosts=("*",),
             trusted_proxies=("*",),
+            db_echo=True,
         )
         for key in ("", "short")
     ]
@@ -124,7 +126,7 @@ def test_every_demand_of_production_is_written_down() -> None:
 def test_the_least_that_the_readme_gives_production_is_enough(tmp_path: Path) -> None:
     [settings] = blocks(section(README, "Production"), "bash")
     written = tmp_path / "env"
-    written.write_text(settings.replace("SECRET_KEY=...", f'SECRET_KEY="{SECRET_KEY}"'))
+    written.write_text(settings.replace("SECRET_KEY=...", f"SECRET_KEY={token_urlsafe(48)}"))
 
     Settings(_env_file=written).refuse_unsafe_production()
 

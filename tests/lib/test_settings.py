@@ -41,7 +41,11 @@ def test_safe_production_settings_are_accepted() -> None:
         ({"debug": True}, "DEBUG is on"),
         ({"backend_cors_origins": "*"}, "BACKEND_CORS_ORIGINS is `*`"),
         ({"allowed_hosts": "*"}, "ALLOWED_HOSTS is `*`"),
-        ({"trusted_proxies": "*"}, "TRUSTED_PROXIES is `*`"),
+        ({"trusted_proxies": "*"}, "TRUSTED_PROXIES trusts everybody"),
+        ({"trusted_proxies": "0.0.0.0/0"}, "TRUSTED_PROXIES trusts everybody"),
+        ({"db_echo": True}, "DB_ECHO is on"),
+        ({"secret_key": "q2G7vQm1Zb0kY5s8T3xW9uJ4hN6cR1pL # the key"}, "SECRET_KEY is too weak"),
+        ({"secret_key": "abcdefghijklmnopqrstuvwxyz0123456789"}, "SECRET_KEY is too weak"),
         ({"public_url": "http://api.example.com"}, "PUBLIC_URL must start with https://"),
         ({"mail_backend": "console"}, "MAIL_BACKEND prints mail"),
         ({"database_url": None}, "No database is configured"),
@@ -103,6 +107,41 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(_env_file=None, secret_key="x")
 
     assert settings.backend_cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"database_url": "garbage"},
+        {"database_url": "postgresql://keel:sesame@db:port/keel"},
+        {"database_url": "sqlite:///sesame.db"},
+        {"database_replica_urls": "mysql://sesame@db/keel"},
+        {"trusted_proxies": "not-an-address"},
+        {"public_url": "https://"},
+        {"public_url": "https://user:sesame@example.com"},
+        {"api_v1_prefix": "/api/{version}"},
+        {"access_token_expire_minutes": 10**15},
+        {"port": 99999},
+    ],
+)
+def test_what_cannot_work_is_refused_without_repeating_it(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=None, secret_key="x", **bad)
+    assert "sesame" not in "".join(error["msg"] for error in refused.value.errors())
+
+
+def test_a_damaged_key_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_text("")
+
+    with pytest.raises(ValidationError, match="is damaged"):
+        Settings(_env_file=None, local_dir=tmp_path)
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr(production(database_url="postgresql://keel:sesame@db/keel"))
+
+    assert SAFE["secret_key"] not in shown
+    assert "sesame" not in shown
 
 
 def test_a_default_page_larger_than_the_maximum_is_refused() -> None:

@@ -143,6 +143,24 @@ def test_a_forwarded_address_is_believed_from_trusted_proxies_only(
     assert [line["client"] for line in request_lines(caplog)] == [seen]
 
 
+def test_a_body_that_does_not_arrive_is_408(
+    settings: Settings, database_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.server.envelope.BODY_SECONDS", 0.05)
+    app = build_app(settings, database_url)
+
+    statuses = asyncio.run(post_half_a_body(app, f"{API}/auth/login"))
+
+    assert statuses == [408]
+
+
+def test_control_characters_in_a_path_are_escaped_in_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="app.requests"):
+        client.get("/nope%1b[31mRED%0Aforged")
+
+    assert request_lines(caplog)[0]["path"] == r"'/nope\x1b[31mRED\nforged'"
+
+
 def test_each_request_is_one_log_line_without_its_query(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="app.requests"):
         answer = client.get("/nowhere?token=sesame")
@@ -162,9 +180,33 @@ async def ask(app: Any, path: str, *, peer: str, forwarded: str) -> None:
     async def send(message: dict[str, Any]) -> None:
         assert message
 
-    scope = {
+    headers = [(b"x-forwarded-for", forwarded.encode())]
+    await app(http_scope("GET", path, headers, peer=peer), receive, send)
+
+
+async def post_half_a_body(app: Any, path: str) -> list[int]:
+    """The statuses of what is answered when the second half never comes."""
+    statuses: list[int] = []
+    halves = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        return halves.pop() if halves else await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(int(message["status"]))
+
+    async with asyncio.timeout(5), app.lifespan():
+        await app(http_scope("POST", path, [(b"content-type", b"application/json")]), receive, send)
+    return statuses
+
+
+def http_scope(
+    method: str, path: str, headers: list[tuple[bytes, bytes]], *, peer: str = "127.0.0.1"
+) -> dict[str, Any]:
+    return {
         "type": "http",
-        "method": "GET",
+        "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
@@ -172,10 +214,9 @@ async def ask(app: Any, path: str, *, peer: str, forwarded: str) -> None:
         "scheme": "http",
         "http_version": "1.1",
         "server": ("api.example.com", 80),
-        "headers": [(b"host", b"api.example.com"), (b"x-forwarded-for", forwarded.encode())],
+        "headers": [(b"host", b"api.example.com"), *headers],
         "client": (peer, 1),
     }
-    await app(scope, receive, send)
 
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:

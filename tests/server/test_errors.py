@@ -1,12 +1,16 @@
 """Whatever comes in, what goes out is problem+json and never a 500."""
 
+import base64
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from sqlalchemy.orm.exc import StaleDataError
 
 from app.server.errors import ANSWERS
 from tests.conftest import API, SignedIn
@@ -129,6 +133,29 @@ def test_a_useless_authorization_header_is_401(header: str, client: Client) -> N
 
 def test_a_useless_token_does_not_close_public_routes(client: Client) -> None:
     assert client.get("/health", headers={"Authorization": "Bearer x"}).status_code == 200
+
+
+@pytest.mark.parametrize("crit", [5, [1], "x", {}])
+def test_a_token_whose_header_has_an_unexpected_shape_is_401(crit: object, client: Client) -> None:
+    header = base64.urlsafe_b64encode(json.dumps({"typ": "at+jwt", "alg": "HS256", "crit": crit}).encode()).decode()
+    headers = {"Authorization": f"Bearer {header.rstrip('=')}.e30.AAAA"}
+
+    assert_problem(client.get(f"{API}/users/me", headers=headers), 401)
+    assert client.get("/health/live", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["%00", "a" * 300, "swagger-ui-dist/favicon-32x32.png/x", "../../../x", "..%2f..%2fx"])
+def test_a_file_that_cannot_be_is_404(name: str, client: Client) -> None:
+    assert_problem(client.get(f"{API}/docs/assets/{name}"), 404)
+
+
+def test_what_goes_while_it_is_changed_is_404(as_user: AsUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def go(*_: Any) -> None:
+        raise StaleDataError
+
+    monkeypatch.setattr("app.domain.items.services.ItemService.get_visible", go)
+
+    assert_problem(as_user().patch(f"/items/{uuid4()}", json={"title": "x"}), 404)
 
 
 def test_two_authorization_headers_are_nobody(as_user: AsUser) -> None:

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
@@ -5,7 +7,9 @@ from litestar.testing import TestClient
 from sqlalchemy import URL
 
 from app.lib.settings import Settings
+from app.server import health
 from app.server.asgi import build_app
+from app.server.health import Readiness
 from app.server.plugins import alchemy_config
 from tests.live import wait_until
 
@@ -53,3 +57,23 @@ def test_operators_see_the_pool(client: TestClient[Litestar], live_database: URL
 
     assert (pool["size"], pool["in_use"], pool["idle"]) == (8, 1, 0)
     assert pool["ms"] > 0
+
+
+def test_however_many_probe_the_database_is_asked_once(
+    live_database: URL, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = Readiness._ask
+
+    def ask_and_count(readiness: Readiness) -> dict[str, str]:
+        asked.append(1)
+        return ask(readiness)
+
+    monkeypatch.setattr(Readiness, "_ask", ask_and_count)
+    monkeypatch.setattr(health, "CHECK_SECONDS", 60)
+
+    with TestClient(build_app(settings, live_database)) as client, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: client.get("/health/ready").status_code, range(24)))
+
+    assert set(answers) == {200}
+    assert len(asked) == 1

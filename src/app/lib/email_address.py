@@ -16,9 +16,17 @@ def canonical_email(text: str, *, field: str = "email") -> str:
     Names below `.test` are addresses, too (RFC 2606): whether mail arrives is for the verification mail to find out.
     Raises InvalidInputError when it is not an address.
     """
+    plain = unicodedata.normalize("NFKC", text).strip()
+    refusal = InvalidInputError("This is not an e-mail address.", field=field)
+    if any(_is_invisible(char) for char in plain):
+        raise refusal
     try:
-        plain = unicodedata.normalize("NFKC", text).strip()
         found = validate_email(plain, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
-        raise InvalidInputError("This is not an e-mail address.", field=field) from error
+        raise refusal from error
     return found.normalized.lower()
+
+
+def _is_invisible(char: str) -> bool:
+    """Format characters and variation selectors make two addresses that look the same."""
+    return unicodedata.category(char) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(char, "")

@@ -1,7 +1,7 @@
 """Lists in pages: by offset with a total, or by cursor when the list may grow while it is read."""
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -9,7 +9,7 @@ import msgspec
 from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.lib.db.models import Model
@@ -18,6 +18,7 @@ from app.lib.errors import InvalidInputError
 from app.lib.schema import LINE, Schema
 
 MAX_OFFSET = 2**31 - 1
+DATE_TIME = {"format": "date-time"}
 
 ModelT = TypeVar("ModelT", bound=Model)
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -34,12 +35,17 @@ class Page(Schema, Generic[SchemaT]):
 
 
 class PageRequest(Struct, frozen=True):
-    """What every list understands. `cursor`: None pages by offset, empty starts a walk."""
+    """What every list understands. `cursor`: None pages by offset, empty starts a walk.
+
+    `created_after` is inclusive, `created_before` is not.
+    """
 
     limit: int
     offset: int = 0
     q: str | None = None
     cursor: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
 
 
 PageQuery = NamedDependency[PageRequest]
@@ -55,7 +61,7 @@ def provide_page_query(*, default_size: int, max_size: int) -> Provide:
         offset: Annotated[int, QueryParameter(ge=0, le=MAX_OFFSET, description="How many to pass over.")] = 0,
         q: Annotated[
             str | None,
-            QueryParameter(max_length=200, pattern=LINE, description="Only those that contain this text."),
+            QueryParameter(max_length=64, pattern=LINE, description="Only those that contain this text."),
         ] = None,
         cursor: Annotated[
             str | None,
@@ -64,8 +70,21 @@ def provide_page_query(*, default_size: int, max_size: int) -> Provide:
                 description="Walk the list instead of paging: empty to start, then `next_cursor`.",
             ),
         ] = None,
+        created_after: Annotated[
+            str | None, QueryParameter(schema_extra=DATE_TIME, description="Only those made then or later.")
+        ] = None,
+        created_before: Annotated[
+            str | None, QueryParameter(schema_extra=DATE_TIME, description="Only those made earlier.")
+        ] = None,
     ) -> PageRequest:
-        return PageRequest(limit=limit, offset=offset, q=q, cursor=cursor)
+        return PageRequest(
+            limit=limit,
+            offset=offset,
+            q=q,
+            cursor=cursor,
+            created_after=_moment(created_after, field="created_after"),
+            created_before=_moment(created_before, field="created_before"),
+        )
 
     return Provide(page_query, sync_to_thread=False)
 
@@ -73,15 +92,6 @@ def provide_page_query(*, default_size: int, max_size: int) -> Provide:
 def contains(q: str | None, *columns: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
     """One of the columns contains the text, whatever its case; `%` and `_` mean themselves. True without text."""
     return or_(*[column.icontains(q, autoescape=True) for column in columns]) if q else true()
-
-
-def between(
-    column: InstrumentedAttribute[datetime], after: datetime | None, before: datetime | None
-) -> ColumnElement[bool]:
-    """From `after` (inclusive) until `before` (exclusive); a bound that is None is open."""
-    from_there = true() if after is None else column >= after
-    until_then = true() if before is None else column < before
-    return and_(from_there, until_then)
 
 
 class Sorting(NamedTuple):
@@ -115,6 +125,7 @@ def paginate(
 ) -> Page[SchemaT]:
     """Answer a page in one query. Raises InvalidInputError for a cursor that is not of this list and order."""
     sorting = Sorting.by(model, sort)
+    where = (*where, *_created_within(model, page))
     rows = select(model).where(*where).order_by(*sorting.order())
     if page.cursor is not None:
         return _walk(session, rows, page, sorting, into)
@@ -123,6 +134,26 @@ def paginate(
     # Past the last page there is no row to carry the total.
     count = found[0][1] if found else page.offset and session.scalar(select(total))
     return Page(items=[into.of(row) for row, _ in found], limit=page.limit, total=count or 0, offset=page.offset)
+
+
+def _created_within(model: type[Model], page: PageRequest) -> list[ColumnElement[bool]]:
+    conditions = []
+    if page.created_after is not None:
+        conditions.append(model.created_at >= page.created_after)
+    if page.created_before is not None:
+        conditions.append(model.created_at < page.created_before)
+    return conditions
+
+
+def _moment(text: str | None, *, field: str) -> datetime | None:
+    """RFC 3339, or the same without an offset, which is taken as UTC. Litestar alone would also take numbers."""
+    if text is None:
+        return None
+    try:
+        found = msgspec.convert(text, datetime)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError("This is not a time, such as 2026-01-31T12:00:00Z.", field=field) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _walk(

@@ -6,11 +6,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 __all__ = ["LINE", "UNSET", "Line", "Schema", "Text", "UnsetType"]
 
-LINE = r"^[^\x00-\x1f\x7f]*$"
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
 
 # PostgreSQL cannot store NUL, and nobody types one.
 Line = Annotated[str, Meta(pattern=LINE)]
-"""One line: no control characters."""
+"""One line: no control characters, line separators or changes of the writing direction."""
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 """Any text without NUL."""
 

@@ -2,14 +2,17 @@
 
 import os
 import secrets
+import string
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SECRET_KEY_BYTES = 32
@@ -19,7 +22,27 @@ def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _postgres_url(value: str) -> str:
+    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
+    try:
+        driver = make_url(value).drivername
+    except (ArgumentError, ValueError):
+        raise ValueError("this is not a database URL, such as postgresql://user:password@host:5432/name") from None
+    if driver.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError("only PostgreSQL is supported: start the URL with postgresql://")
+    return value
+
+
+def _network(value: str) -> str:
+    if value != "*":
+        ip_network(value)
+    return value
+
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+Network = Annotated[str, AfterValidator(_network)]
+Directory = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class UnsafeSettingsError(Exception):
@@ -36,32 +59,34 @@ class Settings(BaseSettings):
     project_name: str = "Keel"
     version: str = "0.1.0"
     description: str = "A synchronous, batteries-included backend on Litestar."
-    api_v1_prefix: str = "/api/v1"
-    public_url: str = "http://localhost:8000"
+    api_v1_prefix: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._-]+)+$")
+    public_url: str = Field(default="http://localhost:8000", pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     reload: bool = False
-    local_dir: Path = CHECKOUT / ".local"
+    local_dir: Directory = CHECKOUT / ".local"
 
-    secret_key: str = ""
+    secret_key: str = Field(default="", repr=False)
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
-    access_token_expire_minutes: PositiveInt = 15
-    refresh_token_expire_days: PositiveInt = 7
+    access_token_expire_minutes: int = Field(default=15, ge=1, le=24 * 60)
+    refresh_token_expire_days: int = Field(default=7, ge=1, le=365)
     require_verified_email: bool = False
     password_hash_concurrency: PositiveInt = 1
 
     backend_cors_origins: CommaSeparated = ()
     allowed_hosts: CommaSeparated = ()
-    trusted_proxies: CommaSeparated = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_commas)] = ()
     max_body_size: PositiveInt = 1024 * 1024
 
-    database_url: str | None = None
+    database_url: PostgresUrl | None = Field(default=None, repr=False)
     db_host: str | None = None
     db_port: int = 5432
     db_user: str = "keel"
-    db_password: str = ""
+    db_password: str = Field(default="", repr=False)
     db_name: str = "keel"
-    database_replica_urls: CommaSeparated = ()
+    database_replica_urls: Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+        default=(), repr=False
+    )
     db_echo: bool = False
     db_pool_size: PositiveInt = 8
 
@@ -117,14 +142,16 @@ def _production_faults(settings: Settings) -> list[str]:
     checks = {
         "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`.": not key,
         f"SECRET_KEY is too weak: use at least {SECRET_KEY_BYTES} random bytes, as from "
-        "`openssl rand -base64 48`.": bool(key)
-        and (len(key.encode()) < SECRET_KEY_BYTES or len(set(key)) < 12 or "change" in key.lower()),
+        "`openssl rand -base64 48`.": bool(key) and _is_weak(key),
         "DEBUG is on: set DEBUG=false.": settings.debug,
         "BACKEND_CORS_ORIGINS is `*`, but browsers send credentials here: list the origins.": (
             "*" in settings.backend_cors_origins
         ),
         "ALLOWED_HOSTS is `*`: list the host names this API answers to.": "*" in settings.allowed_hosts,
-        "TRUSTED_PROXIES is `*`: list the addresses of your proxies.": "*" in settings.trusted_proxies,
+        "TRUSTED_PROXIES trusts everybody: list the addresses of your proxies.": any(
+            proxy == "*" or proxy.endswith("/0") for proxy in settings.trusted_proxies
+        ),
+        "DB_ECHO is on: it writes every statement to the log. Set DB_ECHO=false.": settings.db_echo,
         "PUBLIC_URL must start with https:// in production.": not settings.public_url.startswith("https://"),
         "MAIL_BACKEND prints mail instead of sending it: set MAIL_BACKEND=smtp.": settings.mail_backend != "smtp",
         "No database is configured: set DATABASE_URL (or DB_HOST, DB_USER, DB_PASSWORD, DB_NAME).": (
@@ -132,6 +159,18 @@ def _production_faults(settings: Settings) -> list[str]:
         ),
     }
     return [sentence for sentence, is_faulty in checks.items() if is_faulty]
+
+
+def _is_weak(key: str) -> bool:
+    """Too short, too uniform, with spaces (copied with a comment, perhaps), or a placeholder somebody published."""
+    is_sequence = any(key.lower() in row * 2 for row in (string.ascii_lowercase + string.digits,))
+    return (
+        len(key.encode()) < SECRET_KEY_BYTES
+        or len(set(key)) < 12
+        or is_sequence
+        or any(char.isspace() for char in key)
+        or any(word in key.lower() for word in ("change", "secret", "example"))
+    )
 
 
 def _development_secret(path: Path) -> str:
@@ -146,7 +185,10 @@ def _development_secret(path: Path) -> str:
         pass
     finally:
         draft.unlink()
-    return path.read_text()
+    key = path.read_text()
+    if len(key) < SECRET_KEY_BYTES:
+        raise ValueError(f"{path} is damaged: delete it, and a new key is made")
+    return key
 
 
 @lru_cache

@@ -16,6 +16,7 @@ from litestar.di import Provide
 from litestar.plugins import PluginProtocol
 from litestar_granian import GranianPlugin
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
 from app.domain.items.controllers import ItemController
@@ -64,11 +65,15 @@ def read_settings() -> Settings:
         settings = get_settings()
         settings.refuse_unsafe_production()
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise SystemExit("\n".join(faults)) from error
+        raise SystemExit("\n".join(map(_fault, error.errors()))) from error
     except UnsafeSettingsError as error:
         raise SystemExit("\n".join(error.args)) from error
     return settings
+
+
+def _fault(error: ErrorDetails) -> str:
+    name = str(error["loc"][0]).upper() if error["loc"] else "Settings"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres | None = None) -> Litestar:

@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol
 
 import rich_click as click
 from litestar import Litestar
+from sqlalchemy.exc import OperationalError
 
 from app.lib.errors import ApplicationError, InvalidInputError
 from app.lib.settings import CHECKOUT, Settings, get_settings
@@ -84,6 +85,9 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
             _wait_for_an_end(children)
     except KeyboardInterrupt:
         _say("Stopped.")
+    except OperationalError as error:
+        _say(f"Error: the database does not answer: {str(error.orig).strip().splitlines()[0]}")
+        sys.exit(1)
     except (UpError, ProcessError, PostgresError) as error:
         _say(f"Error: {error}")
         sys.exit(1)
@@ -113,6 +117,7 @@ def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequ
         *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", SERVED_APPLICATION),
         *("--host", host, "--port", str(port), "--workers", str(workers)),
         *("--workers-kill-timeout", str(REQUEST_GRACE), "--log-level", "warning"),
+        "--respawn-failed-workers",
     ]
     if settings.reload:
         api += ["--reload", "--reload-paths", str(CHECKOUT / "src")]
@@ -122,7 +127,12 @@ def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequ
 
 def _prepare(preparation: Preparation) -> None:
     preparation.migrate()
-    if password := preparation.create_first_administrator(email=ADMINISTRATOR):
+    try:
+        password = preparation.create_first_administrator(email=ADMINISTRATOR)
+    except ApplicationError:
+        _say(f"{ADMINISTRATOR} is no active administrator: make one with `litestar users create-administrator`.")
+        return
+    if password:
         _say(f"Created the administrator {ADMINISTRATOR} with the password {password} (not shown again).")
 
 
@@ -152,7 +162,10 @@ def _only_one_up(local_dir: Path) -> Iterator[None]:
 
 def _refuse_taken_port(host: str, port: int) -> None:
     """Granian would not notice: it sets SO_REUSEPORT, and two servers would share the port's requests."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise UpError(f"Cannot listen on {host}: there is no such address here. Choose another with --host.") from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,5 +1,6 @@
 """Around every request, found or not: its id, its time, its log line, and the headers browsers obey."""
 
+import asyncio
 import logging
 import re
 import time
@@ -13,9 +14,11 @@ from litestar.types import ASGIApp, Receive
 
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.settings import Settings
+from app.server.request import SlowRequestError
 
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 HEALTH_PATH = "/health"
+BODY_SECONDS = 30.0
 
 COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -65,7 +68,7 @@ class Envelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 if self._is_expected_host(scope):
-                    await self._app(scope, receive, send_labelled)
+                    await self._app(scope, _in_time(receive), send_labelled)
                 else:
                     await _refuse_host(request_id, send_labelled)
             finally:
@@ -100,6 +103,26 @@ def _request_id(scope: Any) -> str:
     return uuid4().hex
 
 
+def _in_time(receive: Receive) -> Receive:
+    """A body must be there after BODY_SECONDS: Granian would wait for ever, and hold a connection for it."""
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+    is_complete = False
+
+    async def receive_in_time() -> Any:
+        nonlocal is_complete
+        if is_complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise SlowRequestError from error
+        is_complete = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
+
+
 async def _refuse_host(request_id: str, send: Any) -> None:
     status = HTTPStatus.BAD_REQUEST
     detail = "This host name is not served here."
@@ -111,13 +134,13 @@ async def _refuse_host(request_id: str, send: Any) -> None:
 
 def _log(scope: Any, status: int, began: float) -> None:
     """Probes ask every few seconds and would drown the rest, so those that succeed are for debugging."""
-    client = scope["client"]
-    is_quiet = scope["path"].startswith(HEALTH_PATH) and status == HTTPStatus.OK
+    client, path = scope["client"], scope["path"]
+    is_quiet = path.startswith(HEALTH_PATH) and status == HTTPStatus.OK
     logger.log(
         logging.DEBUG if is_quiet else logging.INFO,
         "request",
         method=scope["method"],
-        path=scope["path"],
+        path=path if path.isprintable() else ascii(path),
         status=int(status),
         ms=round(_milliseconds_since(began), 1),
         client=client[0] if client else None,

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from msgspec import UNSET, UnsetType
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
 
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.users.errors import InvalidCredentialsError
@@ -24,7 +25,7 @@ from app.lib.errors import (
     PermissionDeniedError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
-from app.server.request import MalformedBodyError, UnsupportedMediaTypeError
+from app.server.request import MalformedBodyError, SlowRequestError, UnsupportedMediaTypeError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
     UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+    SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request", {"Connection": "close"}),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
@@ -61,6 +63,13 @@ HTTP_CODES = {
 }
 """What the framework refuses. Its own texts repeat the query string, so they are not passed on."""
 
+GAVE_UP = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+)
+"""Waited too long, or lost twice in a row to other transactions."""
 CLIENT_LEFT = "client disconnected prematurely"
 """Litestar's words for a body that ended too early. Nobody reads the answer, and it is no fault of ours."""
 
@@ -88,13 +97,15 @@ def _in_our_words(error: Exception) -> ApplicationError | None:
     match error:
         case ApplicationError():
             return error
-        case RowNotFoundError():
+        case RowNotFoundError() | StaleDataError():  # the second: it went while we were changing it
             return NotFoundError()
         case IntegrityError():
             return ConflictError()
         case DataError():
             return ApplicationError("A value cannot be stored.")
         case PoolTimeoutError():
+            return OverloadedError()
+        case DBAPIError() if isinstance(error.orig, GAVE_UP):
             return OverloadedError()
         case DBAPIError() if _is_unavailable(error):
             logger.warning("database unavailable: %s", type(error.orig).__name__)
@@ -103,7 +114,7 @@ def _in_our_words(error: Exception) -> ApplicationError | None:
 
 
 def _is_unavailable(error: DBAPIError) -> bool:
-    """Gone, restarting, too busy, or twice in a row the loser of a deadlock: not the fault of the request."""
+    """Gone, restarting, or out of connections: not the fault of the request."""
     return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
 
 

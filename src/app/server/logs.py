@@ -8,6 +8,11 @@ import structlog
 
 from app.lib.settings import Settings
 
+JSON_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Local variables hold passwords, tokens and keys, so they stay out of every log."""
+
 
 def configure_logging(settings: Settings) -> None:
     """`LOG_FORMAT=console` for people, `json` for machines: one line per event, control characters escaped."""
@@ -29,7 +34,7 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     render: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [JSON_TRACEBACKS, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )

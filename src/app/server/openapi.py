@@ -5,8 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import CacheControlHeader
+from litestar.exceptions import InternalServerException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import (
@@ -24,8 +25,10 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from app.lib.access import GuardedRoute, guarded_routes, public
-from app.lib.problems import MEDIA_TYPE
+from app.lib.errors import NotFoundError
+from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.settings import Settings
+from app.server.errors import answer_error
 
 BEARER = "BearerToken"
 PROBLEM = Reference(ref="#/components/responses/Problem")
@@ -83,11 +86,20 @@ def docs_assets(settings: Settings) -> Router:
         guards=[public],
         include_in_schema=False,
         cache_control=CacheControlHeader(public=True, max_age=86_400),
+        exception_handlers={ValueError: _no_such_file, InternalServerException: _no_such_file},
     )
+
+
+def _no_such_file(request: Request[Any, Any, Any], _: Exception) -> Response[Problem]:
+    """Names that no file system can hold: NUL, too long, below a file."""
+    return answer_error(request, NotFoundError())
 
 
 def describe_access_and_errors(app: Litestar) -> None:
     """Say for each operation what it needs and how it fails; Litestar knows neither our guards nor our errors."""
+    for name, schema in app.openapi_schema.components.schemas.items():
+        if name.endswith(("Create", "Update")):
+            schema.additional_properties = False
     paths = app.openapi_schema.paths or {}
     for route in guarded_routes(app):
         item = paths.get(route.path)

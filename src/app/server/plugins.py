@@ -1,10 +1,14 @@
 """Migrations, as advanced-alchemy's `database` commands in Litestar's command line."""
 
+from typing import Any
+
 import rich_click as click
 from advanced_alchemy.cli import add_migration_commands
 from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
+from alembic.util import CommandError
 from litestar.plugins import CLIPluginProtocol
 from sqlalchemy import URL, NullPool, create_engine
+from sqlalchemy.exc import OperationalError
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
 from app.lib.settings import CHECKOUT
@@ -28,6 +32,19 @@ def alchemy_config(url: URL | str) -> SQLAlchemySyncConfig:
     )
 
 
+class MigrationCommands(click.RichGroup):
+    """Says in one line what an operator can mend."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OperationalError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise click.ClickException(f"The database does not answer: {reason}") from error
+        except CommandError as error:
+            raise click.ClickException(str(error)) from error
+
+
 class MigrationsPlugin(CLIPluginProtocol):
     """Only the commands of advanced-alchemy's plugin for Litestar: its sessions and its commit hook stay out
     (they lose errors that COMMIT raises; DESIGN decision 2)."""
@@ -40,7 +57,7 @@ class MigrationsPlugin(CLIPluginProtocol):
         def offer_config(context: click.Context) -> None:
             context.obj = {"configs": [self._config]}
 
-        group = click.RichGroup(
+        group = MigrationCommands(
             name="database", aliases=["db"], callback=offer_config, help="Manage the database's tables."
         )
         add_migration_commands(group)

@@ -16,6 +16,10 @@ class MalformedBodyError(ApplicationError):
     """The body is not JSON that can be read."""
 
 
+class SlowRequestError(ApplicationError):
+    detail = "The request took too long to arrive."
+
+
 class StrictRequest(Request[Any, Any, Any]):
     """Litestar alone reads JSON from any content type, which lets a foreign page post without a CORS
     preflight, and answers 500 to invalid UTF-8 and to deep nesting."""

@@ -15,7 +15,8 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 CONNECT_TIMEOUT = 3
 LOCK_TIMEOUT = 5
-STATEMENT_TIMEOUT = 30
+STATEMENT_TIMEOUT = 10
+CONNECTION_TIMEOUT = 10
 """All in seconds."""
 
 T = TypeVar("T")
@@ -97,7 +98,8 @@ class Database:
 
 
 def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "keel", **options: Any) -> Engine:
-    """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement after 30 s.
+    """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement or an
+    idle transaction after 10 s, a network that swallows what is sent after 10 s.
 
     Last in, first out: connections that are not needed stay idle, and the server may close them. `name` is what
     pg_stat_activity shows.
@@ -108,9 +110,11 @@ def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "k
         max_overflow=0,
         pool_use_lifo=True,
         echo=echo,
+        hide_parameters=True,  # they hold password hashes and personal data, and end in logs
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": name,
+            "tcp_user_timeout": CONNECTION_TIMEOUT * 1000,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s"
             f" -c lock_timeout={LOCK_TIMEOUT}s"
             f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
