@@ -101,6 +101,11 @@ def test_the_database_may_be_given_in_parts() -> None:
     assert (found.password, found.host, found.port, found.database) == ("p@ss/word", "h", 5432, "d")
 
 
+@pytest.mark.parametrize("given", ["https://api.example.com", "https://api.example.com/"])
+def test_the_public_url_ends_without_a_slash(given: str) -> None:
+    assert production(public_url=given).public_url == "https://api.example.com"
+
+
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKEND_CORS_ORIGINS", "https://a.example, https://b.example,")
 

@@ -42,6 +42,11 @@ def _network(value: str) -> str:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 Network = Annotated[str, AfterValidator(_network)]
+PublicUrl = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value).rstrip("/")),
+    Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._-]+)*$"),
+]
 Directory = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
@@ -60,7 +65,7 @@ class Settings(BaseSettings):
     version: str = "0.1.0"
     description: str = "A synchronous, batteries-included backend on Litestar."
     api_v1_prefix: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._-]+)+$")
-    public_url: str = Field(default="http://localhost:8000", pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")
+    public_url: PublicUrl = "http://localhost:8000"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     reload: bool = False
@@ -163,11 +168,10 @@ def _production_faults(settings: Settings) -> list[str]:
 
 def _is_weak(key: str) -> bool:
     """Too short, too uniform, with spaces (copied with a comment, perhaps), or a placeholder somebody published."""
-    is_sequence = any(key.lower() in row * 2 for row in (string.ascii_lowercase + string.digits,))
     return (
         len(key.encode()) < SECRET_KEY_BYTES
         or len(set(key)) < 12
-        or is_sequence
+        or key.lower() in (string.ascii_lowercase + string.digits) * 2
         or any(char.isspace() for char in key)
         or any(word in key.lower() for word in ("change", "secret", "example"))
     )
