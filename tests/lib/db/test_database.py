@@ -152,7 +152,7 @@ def test_two_writers_that_deadlock_both_succeed(database: Database, names: Calla
         for each in both:
             each.result()
 
-    assert len(attempts) == 3
+    assert len(attempts) > 2
     assert names() in (["A", "A"], ["B", "B"])
 
 

@@ -1,6 +1,7 @@
 """The database as the application uses it: units of work that read, and units of work that write."""
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,7 +18,8 @@ CONNECT_TIMEOUT = 3
 LOCK_TIMEOUT = 5
 STATEMENT_TIMEOUT = 10
 CONNECTION_TIMEOUT = 10
-"""All in seconds."""
+REPEAT_PAUSE = (0.02, 0.06)
+"""All in seconds. Without the pause, the loser of a deadlock can lock its row again before the winner wakes up."""
 
 T = TypeVar("T")
 Work = Callable[[Session], T]
@@ -77,6 +79,7 @@ class Database:
             if not _is_repeatable(error, UnitOfWork.of(session).stage):
                 self._record_rollback(session)
                 raise
+        time.sleep(random.uniform(*REPEAT_PAUSE))
         return self._write_last(work)
 
     def dispose(self) -> None:
