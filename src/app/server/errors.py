@@ -45,7 +45,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
     UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-    SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request", {"Connection": "close"}),
+    SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request"),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
