@@ -57,6 +57,16 @@ def test_who_finds_the_queue_full_is_refused_at_once() -> None:
     assert asyncio.run(scenario()) == 6
 
 
+def test_a_free_place_needs_no_room_to_wait() -> None:
+    async def scenario() -> int:
+        visitors = Visitors(Gate(width=1, queue=0, patience=5))
+        visitors.leave.set()
+        await visitors.visit()
+        return visitors.refused
+
+    assert asyncio.run(scenario()) == 0
+
+
 def test_who_waits_too_long_is_refused_and_the_place_is_not_lost() -> None:
     async def scenario() -> tuple[int, int]:
         visitors = Visitors(Gate(width=1, queue=10, patience=0.05))

@@ -140,6 +140,16 @@ def test_a_feed_knows_how_long_it_has_been_unsure(live_database: URL, recorder: 
     feed.stop()
 
 
+def test_a_feed_that_starts_again_is_unsure_again(live_database: URL, recorder: Recorder) -> None:
+    feed = EventFeed(live_database, recorder)
+    feed.start(wait=5)
+    feed.stop()
+
+    feed.start(wait=5)
+    assert recorder.caught_up.count(True) == 2
+    feed.stop()
+
+
 def test_a_feed_without_a_database_lets_the_process_start(recorder: Recorder) -> None:
     feed = EventFeed("postgresql+psycopg://nobody@127.0.0.1:1/nowhere", recorder)
 

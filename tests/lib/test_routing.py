@@ -1,12 +1,15 @@
 """What `lib.routing` does around a handler, seen through HTTP."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from litestar import Controller, Litestar
+from litestar.datastructures import State
 from litestar.params import FromQuery
 from litestar.testing import TestClient
 from sqlalchemy import URL, NullPool, create_engine, select, text
@@ -15,7 +18,7 @@ from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access import public
 from app.lib.errors import ApplicationError
-from app.lib.routing import delete, get, patch, post, put
+from app.lib.routing import _hop, delete, get, patch, post, put
 from app.lib.settings import Settings
 from app.server import asgi
 from tests.factories.users import UserFactory
@@ -68,6 +71,16 @@ class ProbeController(Controller):
         users.session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
 
 
+class StoppingController(Controller):
+    path = "/stopping"
+    guards = [public]
+
+    @get()
+    def stop_iteration(self) -> str:
+        nobody: list[str] = []
+        return next(iter(nobody))
+
+
 class WritingReadController(Controller):
     path = "/writing-read"
     guards = [public]
@@ -79,7 +92,7 @@ class WritingReadController(Controller):
 
 @pytest.fixture
 def probe(live_database: URL, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient[Litestar]]:
-    monkeypatch.setattr(asgi, "CONTROLLERS", [ProbeController, WritingReadController])
+    monkeypatch.setattr(asgi, "CONTROLLERS", [ProbeController, StoppingController, WritingReadController])
     with TestClient(asgi.build_app(settings, live_database), raise_server_exceptions=False) as client:
         client.base_url = client.base_url.join("/api/v1/")
         yield client
@@ -124,6 +137,33 @@ def test_a_refusal_may_keep_what_was_written(probe: TestClient[Litestar], stored
 def test_a_get_that_writes_is_a_bug_of_ours(probe: TestClient[Litestar], stored: Any) -> None:
     assert probe.get("writing-read").status_code == 500
     assert stored() == []
+
+
+def test_a_handler_that_lets_stop_iteration_escape_is_500_and_keeps_no_thread(
+    probe: TestClient[Litestar], settings: Settings
+) -> None:
+    answers = [probe.get("stopping").status_code for _ in range(settings.db_pool_size + 1)]
+
+    assert set(answers) == {500}
+    assert probe.get("probe").status_code == 200
+
+
+def test_cancelled_requests_keep_their_threads_until_those_are_done() -> None:
+    async def scenario() -> tuple[int, int]:
+        state = State({"threads": ThreadPoolExecutor(1), "free_threads": asyncio.Semaphore(1)})
+        leave = threading.Event()
+        slow = asyncio.create_task(_hop(state, leave.wait))
+        await asyncio.sleep(0)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        while_running = state.free_threads._value
+        leave.set()
+        await _hop(state, lambda: None)
+        state.threads.shutdown()
+        await asyncio.sleep(0)
+        return while_running, state.free_threads._value
+
+    assert asyncio.run(scenario()) == (0, 1)
 
 
 def test_a_handler_without_an_answer_is_204(probe: TestClient[Litestar]) -> None:

@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from sqlalchemy import text
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.domain.items.models import Item
 from app.server.errors import ANSWERS
 from tests.conftest import API, SignedIn
 
@@ -167,6 +169,21 @@ def test_two_authorization_headers_are_nobody(as_user: AsUser) -> None:
 
 def test_the_query_string_is_not_repeated_in_the_answer(as_user: AsUser) -> None:
     assert "sesame" not in as_user().get("/items?limit=x&token=sesame").text
+
+
+def test_a_value_that_our_own_code_forgot_is_a_500_in_the_log(
+    as_user: AsUser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A conflict is what the caller can mend; a NOT NULL that fails is not."""
+    ada = as_user()
+    monkeypatch.setattr("app.domain.items.services.ItemService.create", forget_the_title)
+
+    assert_problem(ada.post("/items", json={"title": "x"}), 500)
+    assert "NotNullViolation" in caplog.text
+
+
+def forget_the_title(service: Any, item: Item) -> None:
+    service.session.execute(text("INSERT INTO items (id, owner_id) VALUES (:id, :id)"), {"id": item.owner_id})
 
 
 def test_an_error_that_nobody_foresaw_is_a_bare_500(

@@ -38,6 +38,15 @@ def test_a_database_behind_the_code_is_not_ready(live_database: URL, settings: S
     assert answer.json()["checks"]["migrations"] == "run `database upgrade`"
 
 
+def test_an_application_may_be_started_again(live_database: URL, settings: Settings) -> None:
+    app = build_app(settings, live_database)
+
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/health/ready").status_code == 200
+            assert client.get("/health/db").status_code == 200
+
+
 def test_without_a_database_it_is_alive_but_not_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.1)
 

@@ -20,7 +20,7 @@ class Gate:
         self._patience = patience
 
     async def __aenter__(self) -> Self:
-        if self._room <= 0:
+        if self._room <= 0 and self._places.locked():
             raise OverloadedError(retry_after=self._retry_after)
         self._room -= 1
         try:

@@ -34,10 +34,15 @@ def publish(session: AnySession, topic: str, *payloads: str) -> None:
     Payloads are ids, never secrets: any role that may connect can LISTEN. At most 7 900 bytes.
     """
     events = [f"{topic}:{payload}" for payload in payloads]
-    session.execute(_NOTIFY, {"channel": CHANNEL, "events": events})
-    if deliver := session.info.get("deliver"):
-        for event in events:
-            after_commit(session, functools.partial(deliver, event))
+    deliver = session.info.get("deliver", _nowhere)
+    for event in events:
+        after_commit(session, functools.partial(deliver, event))
+    if events:
+        session.execute(_NOTIFY, {"channel": CHANNEL, "events": events})
+
+
+def _nowhere(_: str) -> None:
+    """This process follows no events: a command, or a test."""
 
 
 class Subscriber(Protocol):
@@ -74,8 +79,11 @@ class EventFeed:
     def start(self, *, wait: float) -> None:
         """Return once the feed is complete, or after `wait` seconds: the process may start without a database."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="keel-events", daemon=True)
-        self._thread.start()
+        self._caught_up.clear()
+        self._complete_at = -float("inf")
+        thread = threading.Thread(target=self._run, name="keel-events", daemon=True)
+        thread.start()
+        self._thread = thread
         self._caught_up.wait(wait)
 
     def stop(self) -> None:

@@ -136,6 +136,12 @@ class Settings(BaseSettings):
             raise ValueError("DEFAULT_PAGE_SIZE is larger than MAX_PAGE_SIZE")
         return self
 
+    @model_validator(mode="after")
+    def sign_ins_leave_threads_to_others(self) -> Self:
+        if self.password_hash_concurrency >= max(self.db_pool_size, 2):
+            raise ValueError("PASSWORD_HASH_CONCURRENCY must be smaller than DB_POOL_SIZE")
+        return self
+
     def refuse_unsafe_production(self) -> None:
         """Raises UnsafeSettingsError with every fault at once, so that one restart mends them all."""
         if self.is_production and (faults := _production_faults(self)):

@@ -112,11 +112,10 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             {
                 "settings": settings,
                 "database": database,
-                "readiness": Readiness(url, feed),
                 "preparation": Preparation(alchemy, database, passwords),
             }
         ),
-        lifespan=[running(feed)],
+        lifespan=[running(url, feed)],
         logging_config=None,
     )
     guarded_routes(app)
@@ -169,20 +168,25 @@ def envelope(app: Any, settings: Settings) -> Any:
     return wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
 
 
-def running(feed: EventFeed) -> Any:
+def running(url: URL | str, feed: EventFeed) -> Any:
+    """What lives from start to stop; an application may be started again."""
+
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         settings: Settings = app.state.settings
         app.state.gates = {
             "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE)
         }
-        with ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel") as threads:
-            app.state.threads = threads
-            app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
+        threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
+        app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
+        readiness = app.state.readiness = Readiness(url, feed)
+        try:
             await asyncio.to_thread(feed.start, wait=START_PATIENCE)
             yield
+        finally:
             await asyncio.to_thread(feed.stop)
-        app.state.readiness.close()
-        app.state.database.dispose()
+            await asyncio.to_thread(threads.shutdown)
+            readiness.close()
+            app.state.database.dispose()
 
     return lifespan

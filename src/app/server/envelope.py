@@ -42,7 +42,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._docs = tuple(f"{settings.api_v1_prefix}/{page}" for page in ("docs", "redoc"))
+        self._docs = {f"{settings.api_v1_prefix}/{page}" for page in ("docs", "redoc")}
         self._headers = [*COMMON_HEADERS, HSTS] if settings.is_production else COMMON_HEADERS
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
@@ -50,7 +50,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        is_head = scope["method"] == "HEAD"
+        method = scope["method"]
+        is_head = method == "HEAD"
         if is_head:  # RFC 9110 section 9.3.2: a GET without the content, behind the same guards
             scope["method"] = "GET"
         request_id = scope["request_id"] = _request_id(scope)
@@ -72,10 +73,10 @@ class Envelope:
                 else:
                     await _refuse_host(request_id, send_labelled)
             finally:
-                _log(scope, status, began)
+                _log(scope, method, status, began)
 
     def _labels(self, scope: Any, message: Any, request_id: str, began: float) -> list[tuple[bytes, bytes]]:
-        is_page = scope["path"].startswith(self._docs)
+        is_page = scope["path"].rstrip("/") in self._docs
         labels = [
             *self._headers,
             (b"content-security-policy", DOCS_POLICY if is_page else API_POLICY),
@@ -132,14 +133,14 @@ async def _refuse_host(request_id: str, send: Any) -> None:
     await send({"type": "http.response.body", "body": msgspec.json.encode(problem), "more_body": False})
 
 
-def _log(scope: Any, status: int, began: float) -> None:
+def _log(scope: Any, method: str, status: int, began: float) -> None:
     """Probes ask every few seconds and would drown the rest, so those that succeed are for debugging."""
     client, path = scope["client"], scope["path"]
     is_quiet = path.startswith(HEALTH_PATH) and status == HTTPStatus.OK
     logger.log(
         logging.DEBUG if is_quiet else logging.INFO,
         "request",
-        method=scope["method"],
+        method=method,
         path=path if path.isprintable() else ascii(path),
         status=int(status),
         ms=round(_milliseconds_since(began), 1),

@@ -63,6 +63,12 @@ HTTP_CODES = {
 }
 """What the framework refuses. Its own texts repeat the query string, so they are not passed on."""
 
+CONFLICTS = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.ForeignKeyViolation,
+    psycopg.errors.ExclusionViolation,
+)
+"""What callers can cause. A NOT NULL or CHECK that fails is a schema of ours that let it through."""
 GAVE_UP = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
@@ -99,13 +105,15 @@ def _in_our_words(error: Exception) -> ApplicationError | None:
             return error
         case RowNotFoundError() | StaleDataError():  # the second: it went while we were changing it
             return NotFoundError()
-        case IntegrityError():
+        case IntegrityError() if isinstance(error.orig, CONFLICTS):
             return ConflictError()
         case DataError():
+            logger.warning("value refused by the database: %s", type(error.orig).__name__)
             return ApplicationError("A value cannot be stored.")
         case PoolTimeoutError():
             return OverloadedError()
         case DBAPIError() if isinstance(error.orig, GAVE_UP):
+            logger.warning("database gave up: %s", type(error.orig).__name__)
             return OverloadedError()
         case DBAPIError() if _is_unavailable(error):
             logger.warning("database unavailable: %s", type(error.orig).__name__)

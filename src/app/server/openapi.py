@@ -32,7 +32,6 @@ from app.server.errors import answer_error
 
 BEARER = "BearerToken"
 PROBLEM = Reference(ref="#/components/responses/Problem")
-JSON_ROUTES = {"POST", "PUT", "PATCH"}
 
 
 class DocsRouter(Router):

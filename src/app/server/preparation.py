@@ -26,8 +26,8 @@ class Preparation:
         AlembicCommands(self._alchemy).upgrade()
 
     def create_first_administrator(self, *, email: str) -> str | None:
-        """The generated password, or None when there is an administrator already."""
-        if self._database.read(lambda session: UserService(session).has_administrator()):
+        """The generated password, or None when there is an administrator already. A replica might not know yet."""
+        if self._database.write(lambda session: UserService(session).has_administrator()):
             return None
         return self.create_administrator(email=email)
 

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.items.models import Item
 from app.domain.users.models import User
-from app.lib.db.database import Database, WriteInReadError
-from app.lib.db.unit_of_work import after_commit, after_rollback
+from app.lib.db.database import Database
+from app.lib.db.unit_of_work import WriteInReadError, after_commit, after_rollback
 from app.lib.errors import ApplicationError
+from app.lib.events import publish
 from tests.factories.items import ItemFactory
 from tests.factories.users import UserFactory
 
@@ -104,6 +105,31 @@ def test_acts_after_commit_happen_only_if_it_commits(database: Database) -> None
     with pytest.raises(RefusedError):
         database.write(refuse)
     assert done == ["committed"]
+
+
+def test_an_act_after_commit_that_fails_undoes_nothing_and_stops_no_other(
+    database: Database, names: Callable[[], list[str]]
+) -> None:
+    done: list[str] = []
+
+    def work(session: Session) -> None:
+        add(session, "Ada")
+        after_commit(session, lambda: database.write(_deadlock))
+        after_commit(session, lambda: done.append("the next"))
+
+    database.write(work)
+
+    assert names() == ["Ada"]
+    assert done == ["the next"]
+
+
+def test_options_of_the_url_are_kept(live_database: URL) -> None:
+    database = Database(live_database.update_query_dict({"options": "-c search_path=elsewhere"}), pool_size=1)
+
+    found = database.read(lambda session: session.execute(text("SHOW search_path")).scalar())
+
+    assert found == "elsewhere"
+    database.dispose()
 
 
 def test_records_after_rollback_outlive_what_was_rolled_back(
@@ -230,9 +256,11 @@ def test_a_connection_that_dies_at_commit_is_not_tried_again(database: Database,
         lambda session: session.execute(insert(Item).values(ItemFactory.build().to_dict())),
         lambda session: session.execute(update(User).values(first_name="Eve")),
         lambda session: session.execute(delete(User)),
+        lambda session: after_commit(session, lambda: None),
+        lambda session: publish(session, "things", "one"),
         lambda session: setattr(session.scalars(select(User)).first(), "first_name", "Eve"),
     ],
-    ids=["add", "insert", "update", "delete", "change"],
+    ids=["add", "insert", "update", "delete", "after_commit", "publish", "change"],
 )
 def test_a_read_cannot_change_anything(
     change: Callable[[Session], object], database: Database, names: Callable[[], list[str]]
@@ -272,7 +300,7 @@ def test_reads_go_to_the_replica_and_to_the_primary_when_it_is_gone(
     assert database.write(lambda session: session.scalar(name)) == "Primary"
 
     _kill_all(replica_url, close=True)
-    assert database.read(lambda session: session.scalar(name)) == "Primary"
+    assert [database.read(lambda session: session.scalar(name)) for _ in range(3)] == ["Primary"] * 3
     database.dispose()
     replica.dispose()
 
@@ -283,6 +311,10 @@ $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER die AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION die();
 """
+
+
+def _deadlock(session: Session) -> None:
+    session.execute(text("DO $$ BEGIN RAISE deadlock_detected; END $$"))
 
 
 def _kill_all(url: URL, *, close: bool = False) -> None:

@@ -1,15 +1,16 @@
 """The database as the application uses it: units of work that read, and units of work that write."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
-from app.lib.db.unit_of_work import Stage, UnitOfWork
+from app.lib.db.unit_of_work import Stage, UnitOfWork, WriteInReadError
 from app.lib.errors import ApplicationError
 
 SERIALIZATION_FAILURE = "40001"
@@ -22,11 +23,8 @@ REPEAT_PAUSE = (0.02, 0.06)
 """All in seconds. Without the pause, the loser of a deadlock can lock its row again before the winner wakes up."""
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Work = Callable[[Session], T]
-
-
-class WriteInReadError(RuntimeError):
-    """A unit of work that only reads tried to write: its route should not be a GET."""
 
 
 class Database:
@@ -55,13 +53,15 @@ class Database:
     def read(self, work: Work[T]) -> T:
         """Run `work` on an AUTOCOMMIT connection: one round trip per statement and nothing left open.
 
-        Repeated once, on the primary, when the connection turns out to be dead.
+        Repeated once, on the primary, when the connection turns out to be dead or the replica cannot answer.
         Raises WriteInReadError when the work changes anything.
         """
+        reader = random.choice(self._readers)
         try:
-            return _read(random.choice(self._readers), work)
+            return _read(reader, work)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            is_replica = reader is not self._primary_reader
+            if not error.connection_invalidated and not (is_replica and isinstance(error, OperationalError)):
                 raise
         return _read(self._primary_reader, work)
 
@@ -118,7 +118,7 @@ def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "k
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": name,
             "tcp_user_timeout": CONNECTION_TIMEOUT * 1000,
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s"
+            "options": f"{make_url(url).query.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s"
             f" -c lock_timeout={LOCK_TIMEOUT}s"
             f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
         },
@@ -131,8 +131,11 @@ def _autocommit(engine: Engine) -> Engine:
 
 
 def reading_sessions(bind: Engine | Connection) -> sessionmaker[Session]:
-    """Sessions that refuse to change anything: on AUTOCOMMIT it could not be taken back."""
-    sessions = sessionmaker(bind, autoflush=False)
+    """Sessions that refuse what the ORM would change: on AUTOCOMMIT it could not be taken back.
+
+    SQL in plain text is not looked at.
+    """
+    sessions = sessionmaker(bind, autoflush=False, info={"is_reading": True})
     event.listen(sessions, "before_flush", _refuse_change)
     event.listen(sessions, "do_orm_execute", _refuse_writing_statement)
     return sessions
@@ -174,12 +177,15 @@ def _commit(session: Session, unit: UnitOfWork) -> None:
     session.commit()
     unit.stage = Stage.COMMITTED
     for act in unit.after_commit:
-        act()
+        try:
+            act()
+        except Exception:  # what is committed cannot be undone, and the caller must hear that it was done
+            logger.exception("an act after a commit failed")
 
 
 def _is_repeatable(error: Exception, stage: Stage) -> bool:
     """A connection lost during COMMIT leaves the outcome unknown: that is never repeated."""
-    if not isinstance(error, DBAPIError):
+    if stage is Stage.COMMITTED or not isinstance(error, DBAPIError):
         return False
     if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
         return True

@@ -11,6 +11,10 @@ AfterCommit = Callable[[], None]
 AfterRollback = Callable[[Session], None]
 
 
+class WriteInReadError(RuntimeError):
+    """A unit of work that only reads tried to write: its route should not be a GET."""
+
+
 class Stage(Enum):
     WORKING = auto()
     COMMITTING = auto()
@@ -27,6 +31,8 @@ class UnitOfWork:
 
     @classmethod
     def of(cls, session: AnySession) -> "UnitOfWork":
+        if session.info.get("is_reading"):
+            raise WriteInReadError("a GET handler asked for something to happen after a commit")
         unit = session.info.setdefault("unit_of_work", cls())
         assert isinstance(unit, cls)
         return unit
