@@ -17,7 +17,7 @@ from app.lib.tokens import AccessToken, AccessTokens
 
 CACHED_TOKENS = 10_000
 RECENT = timedelta(seconds=90)
-"""Longer than any transaction may last: a revocation counts from its statement, but shows at its COMMIT."""
+"""Much longer than a transaction should last: a revocation is dated by its start, but shows at its COMMIT."""
 MAX_LAG = 10.0
 """Seconds without certainty about revocations after which no token is believed."""
 

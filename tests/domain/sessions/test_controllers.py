@@ -55,6 +55,16 @@ def test_signing_in_gives_a_pair_and_remembers_the_device(client: Client, ada: U
     assert connection.scalar(select(UserSession.user_agent).where(UserSession.user_id == ada.id)) == "Lynx"
 
 
+def test_signing_in_does_not_change_the_account(client: Client, ada: User, session: Session) -> None:
+    before = ada.updated_at
+
+    login(client, ada)
+
+    session.refresh(ada)
+    assert ada.last_login is not None
+    assert ada.updated_at == before
+
+
 def test_only_a_hash_of_the_refresh_token_is_stored(client: Client, ada: User, connection: Connection) -> None:
     token = login(client, ada).json()["refresh_token"]
 

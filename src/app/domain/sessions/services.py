@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm.attributes import flag_modified
 
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.sessions.models import RefreshToken, UserSession
@@ -43,6 +44,7 @@ class SessionService(Service[UserSession]):
     def sign_in(self, user: User, *, device: Device, lifetime: timedelta) -> Grant:
         now = utc_now()
         user.last_login = now
+        flag_modified(user, "updated_at")  # written as it was: signing in does not change the account
         row = self.create(
             UserSession(
                 user_id=user.id,

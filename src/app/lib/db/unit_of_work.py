@@ -44,5 +44,6 @@ def after_commit(session: AnySession, act: AfterCommit) -> None:
 
 
 def after_rollback(session: AnySession, record: AfterRollback) -> None:
-    """Run `record` in a transaction of its own if this one rolls back: what must be kept of a refusal."""
+    """Run `record` in a transaction of its own unless this one is known to have committed: what must be kept
+    of a refusal."""
     UnitOfWork.of(session).after_rollback.append(record)
