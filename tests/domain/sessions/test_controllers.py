@@ -56,6 +56,7 @@ def test_signing_in_gives_a_pair_and_remembers_the_device(client: Client, ada: U
 
 
 def test_signing_in_does_not_change_the_account(client: Client, ada: User, session: Session) -> None:
+    session.refresh(ada)
     before = ada.updated_at
 
     login(client, ada)
