@@ -183,6 +183,12 @@ def test_every_test_module_mirrors_a_module_of_the_code() -> None:
     assert strays == [ROOT / "tests" / "db" / "test_migrations.py"]
 
 
+def test_no_test_module_is_long() -> None:
+    long = [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text().splitlines()) > 300]
+
+    assert long == []
+
+
 def test_every_exception_to_a_checker_gives_its_reason() -> None:
     silenced = re.compile(r"#\s*(type: ignore|noqa|pragma: no cover)(?P<rest>.*)")
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "manage.py"]:

@@ -21,6 +21,7 @@ import rich_click as click
 from litestar import Litestar
 from sqlalchemy.exc import OperationalError
 
+from app.lib.db.database import reason_of
 from app.lib.errors import ApplicationError, InvalidInputError
 from app.lib.settings import CHECKOUT, Settings, get_settings
 from app.server.postgres import EmbeddedPostgresPlugin
@@ -86,7 +87,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
     except KeyboardInterrupt:
         _say("Stopped.")
     except OperationalError as error:
-        _say(f"Error: the database does not answer: {str(error.orig).strip().splitlines()[0]}")
+        _say(f"Error: the database does not answer: {reason_of(error)}")
         sys.exit(1)
     except (UpError, ProcessError, PostgresError) as error:
         _say(f"Error: {error}")

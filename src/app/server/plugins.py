@@ -11,6 +11,7 @@ from sqlalchemy import URL, NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
+from app.lib.db.database import reason_of
 from app.lib.settings import CHECKOUT
 
 PROJECT_FILE = CHECKOUT / "pyproject.toml"
@@ -39,8 +40,7 @@ class MigrationCommands(click.RichGroup):
         try:
             return super().invoke(ctx)
         except OperationalError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise click.ClickException(f"The database does not answer: {reason}") from error
+            raise click.ClickException(f"The database does not answer: {reason_of(error)}") from error
         except CommandError as error:
             raise click.ClickException(str(error)) from error
 

@@ -1,6 +1,6 @@
 """The unit of work, on a database of its own and read back with a fresh connection."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import UUID
@@ -13,46 +13,13 @@ from sqlalchemy.orm import Session
 from app.domain.items.models import Item
 from app.domain.users.models import User
 from app.lib.db.database import Database
-from app.lib.db.unit_of_work import WriteInReadError, after_commit, after_rollback
-from app.lib.errors import ApplicationError
+from app.lib.db.unit_of_work import WriteInReadError, after_commit
 from app.lib.events import publish
 from tests.factories.items import ItemFactory
 from tests.factories.users import UserFactory
+from tests.lib.db.conftest import RefusedButRecordedError, RefusedError, add
 
 pytestmark = pytest.mark.integration
-
-
-class RefusedError(ApplicationError):
-    pass
-
-
-class RefusedButRecordedError(ApplicationError):
-    keeps_writes = True
-
-
-@pytest.fixture
-def database(live_database: URL) -> Iterator[Database]:
-    database = Database(live_database, pool_size=4)
-    yield database
-    database.dispose()
-
-
-@pytest.fixture
-def names(live_database: URL) -> Callable[[], list[str]]:
-    """The first names that are stored, read with a fresh connection."""
-
-    def read() -> list[str]:
-        engine = create_engine(live_database, poolclass=NullPool)
-        with engine.connect() as connection:
-            return list(connection.scalars(select(User.first_name).order_by(User.first_name)))
-
-    return read
-
-
-def add(session: Session, name: str) -> User:
-    user = UserFactory.build(first_name=name)
-    session.add(user)
-    return user
 
 
 def test_what_returns_is_committed(database: Database, names: Callable[[], list[str]]) -> None:
@@ -94,35 +61,6 @@ def test_an_error_at_commit_is_raised_and_nothing_is_stored(database: Database, 
     assert names() == []
 
 
-def test_acts_after_commit_happen_only_if_it_commits(database: Database) -> None:
-    done: list[str] = []
-
-    def refuse(session: Session) -> None:
-        after_commit(session, lambda: done.append("refused"))
-        raise RefusedError
-
-    database.write(lambda session: after_commit(session, lambda: done.append("committed")))
-    with pytest.raises(RefusedError):
-        database.write(refuse)
-    assert done == ["committed"]
-
-
-def test_an_act_after_commit_that_fails_undoes_nothing_and_stops_no_other(
-    database: Database, names: Callable[[], list[str]]
-) -> None:
-    done: list[str] = []
-
-    def work(session: Session) -> None:
-        add(session, "Ada")
-        after_commit(session, lambda: database.write(_deadlock))
-        after_commit(session, lambda: done.append("the next"))
-
-    database.write(work)
-
-    assert names() == ["Ada"]
-    assert done == ["the next"]
-
-
 def test_options_of_the_url_are_kept(live_database: URL) -> None:
     database = Database(live_database.update_query_dict({"options": "-c search_path=elsewhere"}), pool_size=1)
 
@@ -130,31 +68,6 @@ def test_options_of_the_url_are_kept(live_database: URL) -> None:
 
     assert found == "elsewhere"
     database.dispose()
-
-
-def test_records_after_rollback_outlive_what_was_rolled_back(
-    database: Database, names: Callable[[], list[str]]
-) -> None:
-    def work(session: Session) -> None:
-        add(session, "Ada")
-        after_rollback(session, lambda fresh: fresh.add(UserFactory.build(first_name="Record")))
-        raise RefusedError
-
-    with pytest.raises(RefusedError):
-        database.write(work)
-    assert names() == ["Record"]
-
-
-def test_records_after_rollback_are_dropped_when_it_commits(database: Database, names: Callable[[], list[str]]) -> None:
-    def work(session: Session, *, error: type[Exception] | None) -> None:
-        after_rollback(session, lambda fresh: fresh.add(UserFactory.build(first_name="Record")))
-        if error:
-            raise error
-
-    database.write(lambda session: work(session, error=None))
-    with pytest.raises(RefusedButRecordedError):
-        database.write(lambda session: work(session, error=RefusedButRecordedError))
-    assert names() == []
 
 
 def test_two_writers_that_deadlock_both_succeed(database: Database, names: Callable[[], list[str]]) -> None:
@@ -192,18 +105,6 @@ def test_a_serialisation_failure_is_repeated_once(database: Database) -> None:
     with pytest.raises(OperationalError):
         database.write(work)
     assert len(attempts) == 2
-
-
-def test_records_of_a_repeated_unit_of_work_are_written_once(
-    database: Database, names: Callable[[], list[str]]
-) -> None:
-    def work(session: Session) -> None:
-        after_rollback(session, lambda fresh: fresh.add(UserFactory.build(first_name="Record")))
-        session.execute(text("DO $$ BEGIN RAISE serialization_failure; END $$"))
-
-    with pytest.raises(OperationalError):
-        database.write(work)
-    assert names() == ["Record"]
 
 
 def test_waiting_for_a_lock_ends_soon(live_database: URL, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,10 +212,6 @@ $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER die AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION die();
 """
-
-
-def _deadlock(session: Session) -> None:
-    session.execute(text("DO $$ BEGIN RAISE deadlock_detected; END $$"))
 
 
 def _kill_all(url: URL, *, close: bool = False) -> None:

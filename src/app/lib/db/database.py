@@ -100,6 +100,11 @@ class Database:
             self.write(lambda fresh: [record(fresh) for record in unit.after_rollback])
 
 
+def reason_of(error: DBAPIError) -> str:
+    """The driver's first line, for a person: neither SQL nor parameters."""
+    return str(error.orig).strip().splitlines()[0]
+
+
 def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "keel", **options: Any) -> Engine:
     """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement or an
     idle transaction after 10 s, a network that swallows what is sent after 10 s.
