@@ -1,4 +1,5 @@
-"""What a test may ask for: `session`, `client`, `as_user(...)`; their own database: `live_database`, `start_server`."""
+"""What a test may ask for: `session`, `client`, `as_user(...)`; their own database: `live_database`, `start_server`;
+a Redis: `redis_server`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from app.server.postgres import EmbeddedPostgres
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 from tests.live import LiveServer
+from tests.redis_server import RedisServer
 
 API = "/api/v1"
 
@@ -73,6 +75,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         secret_key="a test key, which is long enough to be one",
         local_dir=tmp_path_factory.mktemp("local"),
         log_level="WARNING",
+        mail_backend="memory",
+        rate_limit_enabled=False,
     )
 
 
@@ -182,3 +186,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis of the test's own. Skipped, with a line that says how to get one, where there is none."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()

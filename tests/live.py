@@ -33,6 +33,8 @@ class LiveServer:
             "DATABASE_URL": url.render_as_string(hide_password=False),
             "PUBLIC_URL": "http://keel.test",
             "LOG_LEVEL": "WARNING",
+            "MAIL_BACKEND": "memory",
+            "RATE_LIMIT_ENABLED": "false",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -113,6 +113,8 @@ def test_every_demand_of_production_is_written_down() -> None:
             allowed_hosts=("*",),
             trusted_proxies=("*",),
             db_echo=True,
+            smtp_security="none",
+            smtp_password="sesame",
         )
         for key in ("", "short")
     ]

@@ -15,6 +15,8 @@ SAFE = {
     "secret_key": "q2G7vQm1Zb0kY5s8T3xW9uJ4hN6cR1pL",
     "public_url": "https://api.example.com",
     "mail_backend": "smtp",
+    "smtp_host": "mail.example.com",
+    "emails_from_email": "keel@example.com",
     "database_url": "postgresql://keel@db/keel",
 }
 
@@ -48,6 +50,9 @@ def test_safe_production_settings_are_accepted() -> None:
         ({"secret_key": "abcdefghijklmnopqrstuvwxyz0123456789"}, "SECRET_KEY is too weak"),
         ({"public_url": "http://api.example.com"}, "PUBLIC_URL must start with https://"),
         ({"mail_backend": "console"}, "MAIL_BACKEND prints mail"),
+        ({"smtp_host": ""}, "SMTP_HOST is missing"),
+        ({"emails_from_email": "keel@localhost"}, "EMAILS_FROM_EMAIL is missing"),
+        ({"smtp_security": "none", "smtp_password": "sesame"}, "SMTP_SECURITY is `none`"),
         ({"database_url": None}, "No database is configured"),
     ],
 )
@@ -62,7 +67,7 @@ def test_all_faults_are_named_at_once() -> None:
 
     with pytest.raises(UnsafeSettingsError) as refused:
         settings.refuse_unsafe_production()
-    assert len(refused.value.args) == 5
+    assert len(refused.value.args) == 7
 
 
 def test_development_may_leave_everything_out(tmp_path: Path) -> None:
@@ -99,6 +104,28 @@ def test_the_database_may_be_given_in_parts() -> None:
 
     assert found is not None
     assert (found.password, found.host, found.port, found.database) == ("p@ss/word", "h", 5432, "d")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, None),
+        ({"redis_url": "rediss://:sesame@h:1/2", "redis_host": "other"}, "rediss://:sesame@h:1/2"),
+        ({"redis_host": "h"}, "redis://h:6379/0"),
+        (
+            {"redis_host": "h", "redis_port": 1, "redis_db": 2, "redis_password": "p@ss/word"},
+            "redis://:p%40ss%2Fword@h:1/2",
+        ),
+    ],
+)
+def test_redis_may_be_given_as_a_url_or_in_parts(given: dict[str, Any], found: str | None) -> None:
+    assert Settings(_env_file=None, secret_key="x", **given).redis_dsn == found
+
+
+def test_the_url_of_another_store_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=None, secret_key="x", redis_url="memcached://sesame@h")
+    assert "sesame" not in str(refused.value.errors()[0]["msg"])
 
 
 @pytest.mark.parametrize("given", ["https://api.example.com", "https://api.example.com/"])

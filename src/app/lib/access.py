@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
-from app.lib.errors import NotAuthenticatedError
+from app.lib.errors import NotAuthenticatedError, PermissionDeniedError
 
 
 class Principal(Struct, frozen=True):
@@ -89,5 +89,12 @@ def _signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise connection.scope["auth"] or NotAuthenticatedError
 
 
+def _administrator(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    _signed_in(connection)
+    if not connection.scope["user"].is_superuser:
+        raise PermissionDeniedError
+
+
 public = Rule("public", _anyone, is_public=True)
 authenticated = Rule("authenticated", _signed_in)
+administrator = Rule("administrator", _administrator)

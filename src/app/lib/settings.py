@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -33,6 +33,13 @@ def _postgres_url(value: str) -> str:
     return value
 
 
+def _redis_url(value: str) -> str:
+    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("this is not the URL of a Redis, such as redis://:password@host:6379/0")
+    return value
+
+
 def _network(value: str) -> str:
     if value != "*":
         ip_network(value)
@@ -41,6 +48,7 @@ def _network(value: str) -> str:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Network = Annotated[str, AfterValidator(_network)]
 PublicUrl = Annotated[
     str,
@@ -97,7 +105,41 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+
+    redis_url: RedisUrl | None = Field(default=None, repr=False)
+    redis_host: str | None = None
+    redis_port: int = 6379
+    redis_db: int = Field(default=0, ge=0)
+    redis_password: str = Field(default="", repr=False)
+
+    job_concurrency: PositiveInt = 4
+
     mail_backend: Literal["smtp", "console", "file", "memory"] = "console"
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_password: str = Field(default="", repr=False)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    emails_from_email: str = "keel@localhost"
+    emails_from_name: str = "Keel"
+
+    storage_url: str = ""
+    max_upload_size: PositiveInt = 10 * 1024 * 1024
+    allowed_extensions: CommaSeparated = (
+        "pdf",
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "webp",
+        "txt",
+        "csv",
+        "docx",
+        "xlsx",
+        "zip",
+    )
+
+    rate_limit_enabled: bool = True
 
     default_page_size: PositiveInt = 20
     max_page_size: PositiveInt = 100
@@ -120,6 +162,14 @@ class Settings(BaseSettings):
     @property
     def replica_urls(self) -> list[URL]:
         return [make_url(url).set(drivername="postgresql+psycopg") for url in self.database_replica_urls]
+
+    @property
+    def redis_dsn(self) -> str | None:
+        """None means that caches and rate limits live in the memory of each process."""
+        if self.redis_url or not self.redis_host:
+            return self.redis_url
+        password = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+        return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
 
     @model_validator(mode="after")
     def fill_in_what_development_may_leave_out(self) -> Self:
@@ -165,6 +215,13 @@ def _production_faults(settings: Settings) -> list[str]:
         "DB_ECHO is on: it writes every statement to the log. Set DB_ECHO=false.": settings.db_echo,
         "PUBLIC_URL must start with https:// in production.": not settings.public_url.startswith("https://"),
         "MAIL_BACKEND prints mail instead of sending it: set MAIL_BACKEND=smtp.": settings.mail_backend != "smtp",
+        "SMTP_HOST is missing: set it to the host that sends your mail.": not settings.smtp_host,
+        "EMAILS_FROM_EMAIL is missing: set it to the address that mail comes from.": (
+            settings.emails_from_email.endswith("@localhost")
+        ),
+        "SMTP_SECURITY is `none`, but there is an SMTP_PASSWORD: set SMTP_SECURITY=starttls.": (
+            settings.smtp_security == "none" and bool(settings.smtp_password)
+        ),
         "No database is configured: set DATABASE_URL (or DB_HOST, DB_USER, DB_PASSWORD, DB_NAME).": (
             settings.postgres_url is None
         ),

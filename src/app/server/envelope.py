@@ -77,15 +77,17 @@ class Envelope:
 
     def _labels(self, scope: Any, message: Any, request_id: str, began: float) -> list[tuple[bytes, bytes]]:
         is_page = scope["path"].rstrip("/") in self._docs
-        labels = [
-            *self._headers,
+        unless_set = [
             (b"content-security-policy", DOCS_POLICY if is_page else API_POLICY),
+            (b"cache-control", b"no-store"),
+        ]
+        already = {name.lower() for name, _ in message["headers"]}
+        return [
+            *self._headers,
             (b"x-request-id", request_id.encode()),
             (b"server-timing", b"app;dur=%.1f" % _milliseconds_since(began)),
+            *[(name, value) for name, value in unless_set if name not in already],
         ]
-        if not any(name.lower() == b"cache-control" for name, _ in message["headers"]):
-            labels.append((b"cache-control", b"no-store"))
-        return labels
 
     def _is_expected_host(self, scope: Any) -> bool:
         """Probes ask by address, so the health routes answer to any name."""
