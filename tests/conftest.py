@@ -25,6 +25,7 @@ from app.server.plugins import alchemy_config
 from app.server.postgres import EmbeddedPostgres
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
+from tests.inline_jobs import InlineJobs
 from tests.live import LiveServer
 from tests.redis_server import RedisServer
 
@@ -147,6 +148,12 @@ def as_user(client: TestClient[Litestar], session: Session, settings: Settings) 
         return SignedIn(client, user, row, access_tokens(settings).issue(principal))
 
     return sign_in
+
+
+@pytest.fixture
+def jobs(app: Litestar, connection: Connection) -> InlineJobs:
+    """`jobs.queued` is what the application has enqueued; `jobs.run()` runs it, here and now."""
+    return InlineJobs(app, connection)
 
 
 class SignedIn:

@@ -19,6 +19,7 @@ from app.db.metadata import METADATA, MODULES
 from app.lib.access import guarded_routes
 from app.lib.errors import ApplicationError
 from app.server.errors import ANSWERS
+from app.server.jobs import JOB_MODULES
 
 pytestmark = pytest.mark.unit
 
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "domain": {"domain", "lib"},
     "lib": {"lib"},
 }
-ASYNC_EDGES = {"lib/routing.py", "lib/admission.py", "lib/access.py"}
+ASYNC_EDGES = {"lib/routing.py", "lib/admission.py", "lib/access.py", "lib/jobs/queue.py", "lib/jobs/worker.py"}
 """Below `domain` nothing is async; in `lib` only what stands between the event loop and the threads."""
 PUBLIC_ROUTES = {
     "GET /health",
@@ -166,6 +167,12 @@ def test_every_models_module_is_gathered_for_the_migrations() -> None:
     on_disk = {f"app.domain.{path.parent.name}.models" for path in (SOURCE / "domain").glob("*/models.py")}
 
     assert {module.__name__ for module in MODULES} == on_disk
+
+
+def test_every_jobs_module_is_gathered_for_the_worker() -> None:
+    on_disk = {f"app.domain.{path.parent.name}.jobs" for path in (SOURCE / "domain").glob("*/jobs.py")}
+
+    assert {module.__name__ for module in JOB_MODULES} == on_disk
 
 
 def test_tables_have_plural_names_that_are_no_reserved_words() -> None:

@@ -6,9 +6,13 @@ from app.domain.items import models as items
 from app.domain.sessions import models as sessions
 from app.domain.users import models as users
 from app.lib.db.models import Model
+from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
 MODULES = (items, sessions, users)
 """A new feature's models module is added here, and nowhere else."""
+
+QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)
+"""SAQ's; the migrations make them, so that a job can be enqueued before there is a worker."""
 
 METADATA = Model.metadata
 MIGRATIONS = Path(__file__).parent / "migrations"

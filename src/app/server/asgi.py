@@ -1,6 +1,7 @@
 """The application, put together. `create_app` is what Granian, the command line and the tests call."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ from app.server.authentication import Authentication, RevokedSessions
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
 from app.server.health import HealthController, Readiness
+from app.server.jobs import build_worker
 from app.server.logs import configure_logging
 from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
 from app.server.plugins import MigrationsPlugin, alchemy_config
@@ -113,6 +115,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "settings": settings,
                 "database": database,
                 "preparation": Preparation(alchemy, database, passwords),
+                "build_worker": functools.partial(build_worker, settings, url),
             }
         ),
         lifespan=[running(url, feed)],

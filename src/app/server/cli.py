@@ -35,6 +35,7 @@ ADMINISTRATOR = "admin@example.com"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_DEADLINE = 60.0
 REQUEST_GRACE = 10  # seconds that running requests have left when the API stops
+JOB_GRACE = 10  # and those that running jobs have
 POLL_INTERVAL = 0.05
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where to look for one that listens everywhere)
 
@@ -71,7 +72,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
             for child in children:
                 child.end_leftover()
             _refuse_taken_port(host, port)
-            if embedded := _embedded_postgres(app):
+            if embedded := EmbeddedPostgresPlugin.of(app):
                 _say("Starting PostgreSQL.")
                 running.enter_context(embedded.embedded)
             _say("Migrating the database.")
@@ -122,8 +123,14 @@ def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequ
     ]
     if settings.reload:
         api += ["--reload", "--reload-paths", str(CHECKOUT / "src")]
+    worker = [sys.executable, "-m", "litestar", "worker", "--grace", str(JOB_GRACE)]
+    if settings.reload:
+        worker.append("--reload")
     records = settings.local_dir / "processes"
-    return [ChildProcess("API", api, record=records / "api", grace=REQUEST_GRACE + 5)]
+    return [
+        ChildProcess("worker", worker, record=records / "worker", grace=JOB_GRACE + 5),
+        ChildProcess("API", api, record=records / "api", grace=REQUEST_GRACE + 5),
+    ]
 
 
 def _prepare(preparation: Preparation) -> None:
@@ -135,12 +142,6 @@ def _prepare(preparation: Preparation) -> None:
         return
     if password:
         _say(f"Created the administrator {ADMINISTRATOR} with the password {password} (not shown again).")
-
-
-def _embedded_postgres(app: Litestar) -> EmbeddedPostgresPlugin | None:
-    """None when the settings name another PostgreSQL."""
-    plugins = (plugin for plugin in app.plugins.cli if isinstance(plugin, EmbeddedPostgresPlugin))
-    return next(plugins, None)
 
 
 @contextlib.contextmanager

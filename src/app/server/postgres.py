@@ -218,6 +218,11 @@ class EmbeddedPostgresPlugin(CLIPlugin):
         self.embedded = embedded
         self._engines = engines
 
+    @classmethod
+    def of(cls, app: Litestar) -> "EmbeddedPostgresPlugin | None":
+        """None when the settings name another PostgreSQL."""
+        return next((plugin for plugin in app.plugins.cli if isinstance(plugin, cls)), None)
+
     def on_cli_init(self, cli: Group) -> None:  # noqa: ARG002  (Litestar's protocol)
         for engine in self._engines:
             event.listen(engine, "do_connect", self._hold_until_exit)

@@ -1,12 +1,12 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm.attributes import flag_modified
 
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
@@ -97,6 +97,10 @@ class SessionService(Service[UserSession]):
     def revoked_within(self, period: timedelta) -> Sequence[UUID]:
         """Sessions that were ended less than `period` ago, by the clock of the database."""
         return self.session.scalars(select(UserSession.id).where(UserSession.revoked_at > func.now() - period)).all()
+
+    def remove_ended(self, *, before: datetime) -> int:
+        """Delete a batch of sessions, with their refresh tokens, that were over by then. Returns how many."""
+        return self.remove_batch(or_(UserSession.expires_at < before, UserSession.revoked_at < before))
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
         family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))

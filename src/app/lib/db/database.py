@@ -32,7 +32,7 @@ class Database:
 
     `read` and `write` take the work as a function of the session and own everything around it: the
     connection, the transaction, the one repetition, the clean-up. They may be called from any thread.
-    `session_info` is found in the `info` of every writing session.
+    `session_info` is found in the `info` of every writing session; `primary_options` are those of `create_pool`.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class Database:
         replica_urls: Sequence[URL | str] = (),
         echo: bool = False,
         session_info: dict[str, Any] | None = None,
+        **primary_options: Any,
     ) -> None:
-        self.engine = create_pool(url, size=pool_size, echo=echo)
+        self.engine = create_pool(url, size=pool_size, echo=echo, **primary_options)
         self._replicas = [create_pool(replica, size=pool_size, echo=echo) for replica in replica_urls]
         self._writer = sessionmaker(self.engine, expire_on_commit=False, info=session_info)
         self._primary_reader = reading_sessions(_autocommit(self.engine))
@@ -80,19 +81,20 @@ class Database:
                 self._record_rollback(session)
                 raise
         time.sleep(random.uniform(*REPEAT_PAUSE))
-        return self._write_last(work)
+        return self.write_once(work)
 
-    def dispose(self) -> None:
-        for engine in [self.engine, *self._replicas]:
-            engine.dispose()
-
-    def _write_last(self, work: Work[T]) -> T:
+    def write_once(self, work: Work[T]) -> T:
+        """As `write`, without the repetition: for work that sends something out of the process (jobs)."""
         session = self._writer()
         try:
             return _write(session, work)
         except Exception:
             self._record_rollback(session)
             raise
+
+    def dispose(self) -> None:
+        for engine in [self.engine, *self._replicas]:
+            engine.dispose()
 
     def _record_rollback(self, session: Session) -> None:
         unit = UnitOfWork.of(session)
@@ -105,9 +107,17 @@ def reason_of(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0]
 
 
-def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "keel", **options: Any) -> Engine:
-    """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement or an
-    idle transaction after 10 s, a network that swallows what is sent after 10 s.
+def create_pool(
+    url: URL | str,
+    *,
+    size: int,
+    echo: bool = False,
+    name: str = "keel",
+    idle_timeout: int = STATEMENT_TIMEOUT,
+    **options: Any,
+) -> Engine:
+    """An engine whose connections give up: connecting after 3 s, waiting for a lock after 5 s, a statement after
+    10 s, an idle transaction after `idle_timeout` seconds, a network that swallows what is sent after 10 s.
 
     Last in, first out: connections that are not needed stay idle, and the server may close them. `name` is what
     pg_stat_activity shows.
@@ -125,7 +135,7 @@ def create_pool(url: URL | str, *, size: int, echo: bool = False, name: str = "k
             "tcp_user_timeout": CONNECTION_TIMEOUT * 1000,
             "options": f"{make_url(url).query.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s"
             f" -c lock_timeout={LOCK_TIMEOUT}s"
-            f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
+            f" -c idle_in_transaction_session_timeout={idle_timeout}s -c timezone=UTC",
         },
         **options,
     )

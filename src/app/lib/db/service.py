@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 from advanced_alchemy.repository import SQLAlchemySyncRepository
 from advanced_alchemy.service import SQLAlchemySyncRepositoryService
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, delete, select
 
 from app.lib.db.models import Model
 from app.lib.db.unit_of_work import AnySession
@@ -14,6 +14,9 @@ from app.lib.schema import Schema
 
 ModelT = TypeVar("ModelT", bound=Model)
 SchemaT = TypeVar("SchemaT", bound=Schema)
+
+BATCH = 1000
+"""Rows that a clean-up deletes in one transaction, so that nobody waits long for it."""
 
 Repository = SQLAlchemySyncRepository
 
@@ -44,6 +47,14 @@ class Service(SQLAlchemySyncRepositoryService[ModelT, SQLAlchemySyncRepository[M
     def remove(self, row: ModelT) -> None:
         self.session.delete(row)
         self.session.flush()
+
+    def remove_batch(self, *where: ColumnElement[bool], limit: int = BATCH) -> int:
+        """Delete some of the rows that meet every condition, passing over those that are locked. Returns how many."""
+        some = select(self.model_type.id).where(*where).limit(limit).with_for_update(skip_locked=True)
+        gone = self.session.scalars(
+            delete(self.model_type).where(self.model_type.id.in_(some)).returning(self.model_type.id)
+        )
+        return len(gone.all())
 
     def page(self, *where: ColumnElement[bool], page: PageRequest, sort: str, into: type[SchemaT]) -> Page[SchemaT]:
         """The rows that meet every condition, as `lib.pagination.paginate` answers them."""

@@ -1,0 +1,165 @@
+"""What becomes of a job: each step is one fenced UPDATE, so that only the worker that holds it can take it.
+
+A job is held by the attempt that dequeued it. When a worker is taken for dead, its jobs go to others; should it
+still live, its UPDATE finds another attempt's number, and everything its transaction did is rolled back.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import saq
+from saq.utils import now
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, delete, func, or_, select, text, true, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from app.lib.jobs.broker import CHANNEL, KEEP_COMPLETE, KEEP_DEAD, decode, encode, saq_jobs
+
+BATCH = 1000
+"""Rows that one transaction removes at most."""
+LOST = "The worker died, or lost the database for too long."
+LATE = "It took longer than its timeout."
+OVERDUE = 10
+"""Seconds beyond its timeout after which any worker may take a job from a worker that still sends heartbeats."""
+
+_DOCUMENT = cast(func.convert_from(saq_jobs.c.job, "UTF8"), JSONB)
+_NOW_MS = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
+_NOTIFY = text("SELECT pg_notify(:channel, 'saq:enqueue')")
+
+
+class JobSupersededError(Exception):
+    """Another attempt holds this job, so nothing of this one may be kept."""
+
+
+def complete(session: Session, job: saq.Job) -> None:
+    """In the transaction of the job's own work: its effects are there exactly when it is complete.
+
+    Raises JobSupersededError when it is no longer ours.
+    """
+    job.completed = now()
+    if not _settle(session, job, saq.Status.COMPLETE, keep=KEEP_COMPLETE):
+        raise JobSupersededError(job.key)
+
+
+def fail(session: Session, job: saq.Job, error: str) -> saq.Status | None:
+    """Let it run again later, or put it into the dead list after its last attempt.
+
+    Returns what became of it; None when it is no longer ours.
+    """
+    job.error = error
+    if not job.retryable:
+        job.completed = now()
+        return saq.Status.FAILED if _settle(session, job, saq.Status.FAILED, keep=KEEP_DEAD) else None
+    at = int(time.time() + job.next_retry_delay())
+    return saq.Status.QUEUED if _requeue(session, job, at=at) else None
+
+
+def release(session: Session, job: saq.Job) -> bool:
+    """Give it back unrun, or cut off by a stop: another worker may have it at once, and the attempt does not count."""
+    is_ours = _requeue(session, job, at=int(time.time()), attempts=job.attempts - 1)
+    session.execute(_NOTIFY, {"channel": CHANNEL})
+    return is_ours
+
+
+def beat(session: Session, keys: Sequence[str], worker_id: str) -> None:
+    """Say that these jobs still run. Those whose row is locked are just finishing."""
+    mine = select(saq_jobs.c.key).where(
+        saq_jobs.c.key.in_(keys), saq_jobs.c.status == saq.Status.ACTIVE.value, _worker() == worker_id
+    )
+    touched = func.jsonb_set(_DOCUMENT, text("'{touched}'"), func.to_jsonb(_NOW_MS))
+    session.execute(
+        update(saq_jobs)
+        .where(saq_jobs.c.key.in_(mine.with_for_update(skip_locked=True)))
+        .values(job=func.convert_to(cast(touched, Text), "UTF8"))
+    )
+
+
+def recover(session: Session) -> list[str]:
+    """Take jobs from workers that have stopped to send heartbeats. Returns the keys of those taken."""
+    silent = _NOW_MS - _number("touched") > _number("heartbeat") * 1000
+    overdue = _NOW_MS - _number("started") > (_number("timeout") + OVERDUE) * 1000
+    stuck = session.scalars(
+        select(saq_jobs.c.job)
+        .where(saq_jobs.c.status == saq.Status.ACTIVE.value, or_(silent, and_(_number("timeout") > 0, overdue)))
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = [decode(stored) for stored in stuck]
+    return [job.key for job in jobs if fail(session, job, LOST)]
+
+
+def remove_expired(session: Session) -> int:
+    """Finished jobs past the time they are kept, and workers that are gone; in a batch. Returns how many jobs."""
+    expired = select(saq_jobs.c.key).where(saq_jobs.c.expire_at < func.extract("epoch", func.now())).limit(BATCH)
+    gone = session.scalars(
+        delete(saq_jobs).where(saq_jobs.c.key.in_(expired.with_for_update(skip_locked=True))).returning(saq_jobs.c.key)
+    )
+    session.execute(text("DELETE FROM saq_stats WHERE expire_at < EXTRACT(EPOCH FROM now())"))
+    return len(gone.all())
+
+
+def revive(session: Session, key: str) -> bool:
+    """Run a dead job again, from its first attempt. False when there is no dead job of this key."""
+    dead = saq_jobs.c.status.in_([saq.Status.FAILED.value, saq.Status.ABORTED.value])
+    stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, dead).with_for_update())
+    if stored is None:
+        return False
+    job = decode(stored)
+    job.completed = 0
+    _store(session, job, saq.Status.QUEUED, where=true(), at=int(time.time()), attempts=0)
+    session.execute(_NOTIFY, {"channel": CHANNEL})
+    return True
+
+
+def _settle(session: Session, job: saq.Job, status: saq.Status, *, keep: timedelta) -> bool:
+    return _store(session, job, status, where=_held_by(job), expire_at=int(time.time() + keep.total_seconds()))
+
+
+def _requeue(session: Session, job: saq.Job, *, at: int, attempts: int | None = None) -> bool:
+    where = _held_by(job)
+    job.started = 0
+    return _store(session, job, saq.Status.QUEUED, where=where, at=at, attempts=attempts)
+
+
+def _store(
+    session: Session,
+    job: saq.Job,
+    status: saq.Status,
+    *,
+    where: ColumnElement[bool],
+    at: int | None = None,
+    attempts: int | None = None,
+    expire_at: int | None = None,
+) -> bool:
+    """The whole row in one UPDATE. False when `where` did not hold."""
+    job.status = status
+    job.touched = now()
+    if at is not None:
+        job.scheduled = at
+    if attempts is not None:
+        job.attempts = attempts
+    changed = session.execute(
+        update(saq_jobs)
+        .where(saq_jobs.c.key == job.key, where)
+        .values(job=encode(job), status=status.value, scheduled=job.scheduled, expire_at=expire_at)
+        .returning(saq_jobs.c.key)
+    )
+    return changed.first() is not None
+
+
+def _held_by(job: saq.Job) -> ColumnElement[bool]:
+    return and_(
+        saq_jobs.c.status == saq.Status.ACTIVE.value,
+        _number("attempts") == job.attempts,
+        _worker() == job.worker_id,
+    )
+
+
+def _worker() -> ColumnElement[str]:
+    return cast(_DOCUMENT["worker_id"].astext, Text)
+
+
+def _number(field: str) -> ColumnElement[int]:
+    """SAQ leaves out what has its default, which is 0 for those that are asked for here, save `timeout`: 10."""
+    return func.coalesce(cast(_DOCUMENT[field].astext, BigInteger), 10 if field == "timeout" else 0)

@@ -1,0 +1,60 @@
+"""SAQ's queue on PostgreSQL as our workers use it: to be woken, and to dequeue."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import saq
+from psycopg_pool import AsyncConnectionPool
+from saq.queue.postgres import PostgresQueue
+from sqlalchemy import URL, make_url
+
+from app.lib.db.database import CONNECT_TIMEOUT, CONNECTION_TIMEOUT, STATEMENT_TIMEOUT
+from app.lib.jobs.broker import QUEUE
+
+POOL_TIMEOUT = 5.0
+"""Seconds after which a database that is away is an error, and after which connecting starts anew without back-off."""
+
+
+class JobQueue(PostgresQueue):
+    """Jobs are claimed in the transaction that dequeues them: the attempt's number and the worker's id are what
+    `lib.jobs.ledger` asks for before anything is kept."""
+
+    def __init__(self, url: URL | str, *, worker_id: str, recover: Callable[[], Awaitable[list[str]]]) -> None:
+        super().__init__(pool=_pool(url), name=QUEUE, manage_pool_lifecycle=True, min_size=2, max_size=4)
+        self._worker_id = worker_id
+        self._recover = recover
+
+    async def init_db(self) -> None:
+        """Our migrations make the tables."""
+
+    async def _update(self, job: saq.Job, status: saq.Status | None = None, **kwargs: Any) -> None:
+        """Only `_dequeue` still comes here, holding the lock on the row."""
+        job.attempts += 1
+        job.worker_id = self._worker_id
+        await super()._update(job, status, **kwargs)
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:  # noqa: ARG002  (SAQ's signature)
+        """SAQ's own takes 5 s for each stuck job, and relies on a lock that a lost connection takes with it."""
+        return await self._recover()
+
+    def take_undone(self) -> list[saq.Job]:
+        """What was dequeued and given to nobody yet."""
+        return [self._job_queue.get_nowait() for _ in range(self._job_queue.qsize())]
+
+
+def _pool(url: URL | str) -> AsyncConnectionPool:
+    parsed = make_url(url)
+    options = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": "keel-jobs",
+        "tcp_user_timeout": CONNECTION_TIMEOUT * 1000,
+        "options": f"{parsed.query.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
+    }
+    return AsyncConnectionPool(
+        parsed.set(drivername="postgresql").render_as_string(hide_password=False),
+        kwargs=options,
+        open=False,
+        check=AsyncConnectionPool.check_connection,
+        timeout=POOL_TIMEOUT,
+        reconnect_timeout=POOL_TIMEOUT,
+    )

@@ -1,0 +1,235 @@
+"""Runs jobs: SAQ's worker finds them, threads of ours run each as one unit of work."""
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psycopg
+import psycopg_pool
+import saq
+import structlog
+from croniter import croniter
+from saq.worker import Worker
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.lib.db.database import Database
+from app.lib.jobs import ledger
+from app.lib.jobs.broker import HEARTBEAT, enqueue_at
+from app.lib.jobs.declaration import Job
+from app.lib.jobs.queue import JobQueue
+
+RECOVER_SECONDS = 5
+PLAN_SECONDS = 20
+"""How often the next run of every periodic job is looked after: a minute is the finest that cron knows."""
+RECONNECT_SECONDS = 0.5
+LAST_WORDS = 10_000
+"""Characters of a traceback that are kept, from its end."""
+DATABASE_ERRORS = (SQLAlchemyError, psycopg.Error, psycopg_pool.PoolTimeout)
+
+T = TypeVar("T")
+logger: Any = structlog.get_logger("app.jobs")
+
+
+class JobTimeoutError(Exception):
+    """The job's thread still runs, but what it does will not be kept."""
+
+
+class JobWorker(Worker[Any]):
+    """Takes as many jobs at once as it has threads, and its database has that many connections and one more.
+
+    `resources` are handed to jobs by type. `grace` is how many seconds running jobs have left when it is stopped;
+    those that need longer go back to the queue. Any number of workers may run, on any machines whose clocks agree
+    within a few seconds.
+    """
+
+    def __init__(
+        self,
+        url: URL | str,
+        jobs: Sequence[Job[Any]],
+        *,
+        database: Database,
+        resources: Mapping[type[Any], Any],
+        concurrency: int,
+        grace: float,
+    ) -> None:
+        worker_id = uuid4().hex
+        queue = JobQueue(url, worker_id=worker_id, recover=self._recover)
+        timers: Any = {"schedule": 1, "worker_info": HEARTBEAT // 3, "sweep": RECOVER_SECONDS, "abort": HEARTBEAT // 5}
+        super().__init__(queue, [], id=worker_id, concurrency=concurrency, timers=timers)
+        self.pool.shutdown()
+        self.pool = ThreadPoolExecutor(concurrency, thread_name_prefix="keel-job")
+        self._bookkeeping = ThreadPoolExecutor(1, thread_name_prefix="keel-job-books")
+        self._jobs = {job.name: job for job in jobs}
+        self._database = database
+        self._resources = resources
+        self._grace = grace
+        self._queue = queue
+        self._running: dict[asyncio.Task[Any], saq.Job] = {}
+        self._periodic = [job for job in jobs if job.cron]
+        self._plan_at = 0.0
+        self._is_lost = False
+
+    async def serve(self) -> bool:
+        """Until SIGTERM or SIGINT. False when a thread still runs, because its job did not end in time."""
+        await self._until_connected()
+        try:
+            await self.start()
+        finally:
+            await self.queue.disconnect()
+        return not self._running
+
+    async def process(self) -> bool:
+        """One turn of one slot: wait for a job, run it in a thread, and stay with it until the thread is free again."""
+        try:
+            job = await self.queue.dequeue()
+        except DATABASE_ERRORS as error:
+            await self._wait_for_database(error)
+            return False
+        if job is None:
+            return False
+        self._note_database_is_back()
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = job
+        try:
+            await self._attend(job)
+        finally:
+            del self._running[task]
+        return True
+
+    async def stop(self) -> None:
+        """Running jobs finish, within the grace; everything else ends at once."""
+        self.event.set()
+        running = set(self._running)
+        for task in self.tasks - running:
+            task.cancel()
+        await asyncio.gather(*(self.tasks - running), return_exceptions=True)
+        if running:
+            logger.info("waiting for running jobs", jobs=len(running))
+            await asyncio.wait(running, timeout=self._grace)
+        for job in [*self._running.values(), *self._queue.take_undone()]:
+            logger.warning("job goes back to the queue", job=job.function, key=job.key)
+            await self._keep(ledger.release, job)
+        self.pool.shutdown(wait=False)
+        self._bookkeeping.shutdown()
+
+    async def schedule(self, lock: int = 1) -> None:
+        """Once a second: what a lost NOTIFY left lying is found. Now and then, periodic jobs are enqueued."""
+        try:
+            await self.queue.schedule(lock)
+        except DATABASE_ERRORS as error:
+            self._note_database_is_lost(error)
+        if self._periodic and time.monotonic() >= self._plan_at:
+            self._plan_at = time.monotonic() + PLAN_SECONDS
+            await self._keep(self._plan)
+
+    def _plan(self, session: Session) -> None:
+        for job in self._periodic:
+            at = int(croniter(job.cron, time.time()).get_next())
+            enqueue_at(session, job, at=at, key=f"cron:{job.name}")
+
+    async def worker_info(self, ttl: int = 60) -> Any:
+        """What the dashboard shows of this worker."""
+        with contextlib.suppress(*DATABASE_ERRORS):
+            return await super().worker_info(ttl)
+
+    async def abort(self, _: float) -> None:
+        """SAQ asks regularly whether a job should be cut off, which a thread cannot be. We send heartbeats instead."""
+        if self._running:
+            keys = [job.key for job in self._running.values()]
+            await self._keep(lambda session: ledger.beat(session, keys, self.id))
+
+    async def _recover(self) -> list[str]:
+        taken = await self._keep(ledger.recover) or []
+        for key in taken:
+            logger.warning("job was taken from a worker that is gone", key=key)
+        while (await self._keep(ledger.remove_expired) or 0) == ledger.BATCH:
+            pass
+        return taken
+
+    async def _attend(self, job: saq.Job) -> None:
+        thread = asyncio.get_running_loop().run_in_executor(self.pool, self._run, job)
+        try:
+            await asyncio.wait_for(asyncio.shield(thread), job.timeout)
+        except TimeoutError:
+            await self._record_failure(job, JobTimeoutError(ledger.LATE))
+            await asyncio.wait([thread])  # a thread cannot be stopped; its slot stays taken
+        except Exception as error:  # noqa: BLE001  (whatever a job raises is the job's failure, and is recorded)
+            await self._record_failure(job, error)
+
+    def _run(self, job: saq.Job) -> None:
+        """In a thread. The job's effects and its completion commit together."""
+        began = time.perf_counter()
+        request_id = job.meta.get("request_id")
+        with structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=request_id):
+            declared = self._jobs[job.function]
+
+            def work(session: Session) -> None:
+                declared.run(session, self._resources, job.kwargs or {})
+                session.flush()
+                ledger.complete(session, job)
+
+            self._database.write_once(work)
+            logger.info("job done", attempt=job.attempts, ms=round((time.perf_counter() - began) * 1000, 1))
+
+    async def _record_failure(self, job: saq.Job, error: Exception) -> None:
+        words = "".join(traceback.format_exception(error))[-LAST_WORDS:]
+        became = await self._keep(lambda session: ledger.fail(session, job, _storable(words)))
+        logger.warning(
+            "job failed",
+            job=job.function,
+            key=job.key,
+            attempt=job.attempts,
+            became=became.value if became else None,
+            exc_info=error,
+        )
+
+    async def _keep(self, step: Callable[..., T], *arguments: Any) -> T | None:
+        """Take one step in the ledger, in a transaction of its own. None when the database is away: then the
+        heartbeat runs out, and some worker recovers the job."""
+
+        def write() -> T:
+            return self._database.write(lambda session: step(session, *arguments))
+
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._bookkeeping, write)
+        except DATABASE_ERRORS as error:
+            self._note_database_is_lost(error)
+            return None
+        self._note_database_is_back()
+        return result
+
+    async def _until_connected(self) -> None:
+        while True:
+            try:
+                await self.queue.connect()
+            except DATABASE_ERRORS as error:
+                await self._wait_for_database(error)
+            else:
+                return
+
+    async def _wait_for_database(self, error: Exception) -> None:
+        self._note_database_is_lost(error)
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _note_database_is_lost(self, error: Exception) -> None:
+        if not self._is_lost:
+            logger.warning("worker lost the database and keeps trying", error=type(error).__name__)
+        self._is_lost = True
+
+    def _note_database_is_back(self) -> None:
+        if self._is_lost:
+            logger.info("worker has the database again")
+        self._is_lost = False
+
+
+def _storable(text: str) -> str:
+    """JSON in PostgreSQL knows neither NUL nor half a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()

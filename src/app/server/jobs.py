@@ -1,0 +1,47 @@
+"""Every job of the application, and the worker that runs them."""
+
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import URL
+
+from app.domain.sessions import jobs as sessions
+from app.lib.db.database import Database
+from app.lib.jobs.declaration import Job
+from app.lib.jobs.worker import JobWorker
+from app.lib.settings import Settings
+from app.server.resources import job_resources
+
+JOB_MODULES = [sessions]
+"""A new feature's jobs module is added here, and nowhere else."""
+
+LONGEST_JOB = 120
+"""Seconds that a job may leave its transaction idle, for example while a mail server takes its time."""
+
+
+def all_jobs() -> list[Job[Any]]:
+    return [each for module in JOB_MODULES for each in _jobs_of(module)]
+
+
+def _jobs_of(module: ModuleType) -> list[Job[Any]]:
+    return [value for value in vars(module).values() if isinstance(value, Job)]
+
+
+def build_worker(settings: Settings, url: URL | str, *, concurrency: int, grace: float) -> JobWorker:
+    """Connects to nothing until it serves."""
+    database = Database(
+        url,
+        pool_size=concurrency + 1,
+        echo=settings.db_echo,
+        name="keel-worker",
+        idle_timeout=LONGEST_JOB,
+        pool_pre_ping=True,
+    )
+    return JobWorker(
+        url,
+        all_jobs(),
+        database=database,
+        resources=job_resources(settings),
+        concurrency=concurrency,
+        grace=grace,
+    )

@@ -1,0 +1,36 @@
+"""What the application has enqueued, and a way to run it without a worker, inside the test's transaction."""
+
+from typing import Any
+
+from litestar import Litestar
+from sqlalchemy import Connection, select, update
+from sqlalchemy.orm import Session
+
+from app.lib.jobs.broker import decode, saq_jobs
+from app.server.jobs import all_jobs
+from app.server.resources import job_resources
+
+QUEUED = select(saq_jobs.c.key, saq_jobs.c.job).where(saq_jobs.c.status == "queued").order_by(saq_jobs.c.lock_key)
+
+
+class InlineJobs:
+    """`queued` are pairs of a job's name and its arguments, in the order in which they were enqueued."""
+
+    def __init__(self, app: Litestar, connection: Connection) -> None:
+        self._connection = connection
+        self._resources = job_resources(app.state.settings)
+        self._declared = {job.name: job for job in all_jobs()}
+
+    @property
+    def queued(self) -> list[tuple[str, dict[str, Any]]]:
+        jobs = [decode(row.job) for row in self._connection.execute(QUEUED)]
+        return [(job.function, job.kwargs or {}) for job in jobs]
+
+    def run(self) -> None:
+        """Run what is queued now, whenever it is due. Raises what a job raises."""
+        for row in self._connection.execute(QUEUED).all():
+            job = decode(row.job)
+            with Session(self._connection, join_transaction_mode="create_savepoint") as session:
+                self._declared[job.function].run(session, self._resources, job.kwargs or {})
+                session.execute(update(saq_jobs).where(saq_jobs.c.key == row.key).values(status="complete"))
+                session.commit()

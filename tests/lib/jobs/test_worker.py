@@ -1,0 +1,140 @@
+from datetime import timedelta
+
+import pytest
+
+from app.lib.jobs import ledger
+from app.lib.jobs.broker import enqueue
+from tests.lib.jobs.conftest import (
+    Bench,
+    fail_at_first,
+    leave_trace,
+    leave_trace_slowly,
+    take_too_long,
+    tick,
+)
+from tests.live import wait_until
+
+SILENCE = """
+    UPDATE saq_jobs SET job = convert_to(jsonb_set(convert_from(job, 'UTF8')::jsonb, '{touched}', '1')::text, 'UTF8')
+"""
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_job_runs_once_its_transaction_has_committed(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, leave_trace, number=1)
+
+        bench.wait_for("complete")
+        assert bench.traces == [1]
+
+
+def test_a_job_for_later_waits_until_then(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, leave_trace, number=2, after=timedelta(hours=1))
+        bench.write(enqueue, leave_trace, number=1)
+        wait_until(lambda: bench.traces == [1], seconds=5)
+
+        bench.make_due()
+        bench.wait_for("complete", "complete")
+
+
+def test_a_job_that_fails_is_rolled_back_and_tried_again_later(bench: Bench) -> None:
+    bench.failures.left = 1
+    with bench.worker():
+        bench.write(enqueue, fail_at_first, number=1)
+
+        wait_until(
+            lambda: [job.attempts for job in bench.stored] == [1] and "not yet" in str(bench.stored[0].error), seconds=5
+        )
+        bench.make_due()
+        bench.wait_for("complete")
+        assert (bench.traces, bench.stored[0].attempts) == ([1], 2)
+
+
+def test_after_its_last_attempt_a_job_is_dead_until_somebody_revives_it(bench: Bench) -> None:
+    bench.failures.left = 3
+    with bench.worker():
+        bench.write(enqueue, fail_at_first, number=1)
+        wait_until(lambda: bench.make_due() or bench.stored[0].status == "failed", seconds=15)
+        assert (bench.traces, bench.stored[0].attempts) == ([], 3)
+
+        assert bench.write(ledger.revive, bench.stored[0].key)
+        bench.wait_for("complete")
+        assert (bench.traces, bench.stored[0].attempts) == ([1], 1)
+
+
+def test_a_job_that_takes_too_long_goes_to_another_thread_and_leaves_one_trace(bench: Bench) -> None:
+    with bench.worker(concurrency=2):
+        bench.write(enqueue, take_too_long, number=1)
+        assert bench.gate.reached.wait(5)
+        wait_until(lambda: bench.stored[0].error is not None, seconds=5)
+
+        bench.gate.opened.set()
+        bench.make_due()
+
+        bench.wait_for("complete")
+        assert bench.traces == [1]
+
+
+def test_a_stop_waits_for_running_jobs_and_returns_at_once_without(bench: Bench) -> None:
+    with bench.worker(grace=20) as running:
+        bench.write(enqueue, leave_trace_slowly, number=1)
+        assert bench.gate.reached.wait(5)
+        running._loop.call_soon_threadsafe(running.worker.event.set)
+        bench.gate.opened.set()
+        running.stop()
+
+        assert running.all_ended
+        assert (bench.traces, [job.status for job in bench.stored]) == ([1], ["complete"])
+
+
+def test_a_job_that_outlasts_the_grace_goes_back_to_the_queue_and_leaves_no_trace(bench: Bench) -> None:
+    with bench.worker(grace=0.1) as running:
+        bench.write(enqueue, leave_trace_slowly, number=1)
+        assert bench.gate.reached.wait(5)
+        running.stop()
+
+        assert not running.all_ended
+        assert [(job.status, job.attempts) for job in bench.stored] == [("queued", 0)]
+    assert bench.traces == []
+
+    with bench.worker():
+        bench.wait_for("complete")
+    assert bench.traces == [1]
+
+
+def test_a_job_whose_worker_fell_silent_is_taken_by_another_and_leaves_one_trace(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, leave_trace_slowly, number=1)
+        assert bench.gate.reached.wait(5)
+        bench.execute(SILENCE)
+
+        assert bench.write(ledger.recover) == [bench.stored[0].key]
+        bench.gate.opened.set()
+        bench.make_due()
+        bench.wait_for("complete")
+    assert bench.traces == [1]
+
+
+def test_heartbeats_keep_a_long_job_with_its_worker(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, leave_trace_slowly, number=1)
+        assert bench.gate.reached.wait(5)
+        begun = bench.stored[0].touched
+
+        wait_until(lambda: bench.stored[0].touched > begun, seconds=10)
+        assert bench.write(ledger.recover) == []
+        bench.gate.opened.set()
+        bench.wait_for("complete")
+
+
+def test_a_periodic_job_is_enqueued_for_its_next_time_once_however_many_workers_there_are(bench: Bench) -> None:
+    with bench.worker(tick), bench.worker(tick):
+        wait_until(lambda: [job.key for job in bench.stored] == ["cron:jobs.tick"], seconds=5)
+        first = bench.stored[0].scheduled
+
+        bench.make_due()
+        bench.wait_for("complete")
+    assert bench.traces == [0]
+    assert first % 60 == 0
