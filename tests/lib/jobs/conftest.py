@@ -66,7 +66,7 @@ def tick(session: Session) -> None:
     leave_trace(session, number=0)
 
 
-JOBS = [leave_trace, leave_trace_slowly, take_too_long, fail_at_first]
+JOBS: list[Job[Any]] = [leave_trace, leave_trace_slowly, take_too_long, fail_at_first]
 
 
 class Bench:
@@ -100,6 +100,11 @@ class Bench:
     def execute(self, statement: str, **values: Any) -> None:
         with self._fresh.connect() as connection:
             connection.execute(text(statement), values)
+
+    def is_dead(self) -> bool:
+        """Whether the only job is; hurries it there."""
+        self.make_due()
+        return self.stored[0].status == "failed"
 
     def make_due(self) -> None:
         """What waits for its next attempt need not wait any longer."""

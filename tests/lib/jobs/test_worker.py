@@ -56,7 +56,7 @@ def test_after_its_last_attempt_a_job_is_dead_until_somebody_revives_it(bench: B
     bench.failures.left = 3
     with bench.worker():
         bench.write(enqueue, fail_at_first, number=1)
-        wait_until(lambda: bench.make_due() or bench.stored[0].status == "failed", seconds=15)
+        wait_until(bench.is_dead, seconds=15)
         assert (bench.traces, bench.stored[0].attempts) == ([], 3)
 
         assert bench.write(ledger.revive, bench.stored[0].key)

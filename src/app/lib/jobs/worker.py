@@ -72,7 +72,7 @@ class JobWorker(Worker[Any]):
         self._grace = grace
         self._queue = queue
         self._running: dict[asyncio.Task[Any], saq.Job] = {}
-        self._periodic = [job for job in jobs if job.cron]
+        self._periodic = [(job, job.cron) for job in jobs if job.cron]
         self._plan_at = 0.0
         self._is_lost = False
 
@@ -131,8 +131,8 @@ class JobWorker(Worker[Any]):
             await self._keep(self._plan)
 
     def _plan(self, session: Session) -> None:
-        for job in self._periodic:
-            at = int(croniter(job.cron, time.time()).get_next())
+        for job, cron in self._periodic:
+            at = int(croniter(cron, time.time()).get_next())
             enqueue_at(session, job, at=at, key=f"cron:{job.name}")
 
     async def worker_info(self, ttl: int = 60) -> Any:
