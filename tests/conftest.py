@@ -26,7 +26,7 @@ from app.server.postgres import EmbeddedPostgres
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
-from tests.live import LiveServer
+from tests.live import LiveServer, LiveWorker
 from tests.redis_server import RedisServer
 
 API = "/api/v1"
@@ -193,6 +193,22 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., LiveWorker]]:
+    """Start `litestar worker`. Stopped after the test."""
+    workers: list[LiveWorker] = []
+
+    def start(url: URL, **options: Any) -> LiveWorker:
+        worker = LiveWorker(url, log=tmp_path / f"worker-{len(workers)}.log", **options)
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.stop()
 
 
 @pytest.fixture

@@ -17,15 +17,14 @@ SECRET_KEY = "the key of every server that a test starts"
 PASSWORD = "the password of every account that a test makes"
 
 
-class LiveServer:
-    """Granian with `workers` processes on a free port of loopback, against the given database."""
+APPLICATION = "app.server.asgi:create_app"
 
-    def __init__(self, url: URL, *, log: Path, workers: int = 1, **settings: object) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.api = f"{self.url}/api/v1"
+
+class LiveProcess:
+    """A process of the application with the given settings, in a session of its own, writing to `log`."""
+
+    def __init__(self, url: URL, *, log: Path, **settings: object) -> None:
         self.log = log
-        self._workers = workers
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("COV")},
             "APP_ENV": "test",
@@ -39,17 +38,73 @@ class LiveServer:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Return when it is ready. Raises AssertionError with its log when it does not become so."""
-        command = [
-            *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--no-log"),
-            *("--port", str(self.port)),
-            *("--workers", str(self._workers), "--backlog", "1024", "app.server.asgi:create_app"),
-        ]
-        with self.log.open("wb") as log:
+    def run(self, *command: str) -> None:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """As kill -9 does, and the machine that loses power."""
+        os.killpg(self.process_id, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(5)
+
+    def stop(self) -> int | None:
+        """As an operator would. Returns the exit code."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            return self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            return self._process.wait(5)
+
+
+class LiveWorker(LiveProcess):
+    """`litestar worker`."""
+
+    def __init__(self, url: URL, *, log: Path, application: str = APPLICATION, **settings: object) -> None:
+        super().__init__(url, log=log, **{"log_level": "INFO", **settings})
+        self._application = application
+
+    def start(self) -> None:
+        """Return when it waits for jobs. Raises AssertionError with its log when it does not come to that."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        self.run(sys.executable, "-m", "litestar", "--app", self._application, "worker")
+        wait_until(
+            lambda: b"worker started" in self.log.read_bytes()[before:],
+            seconds=30,
+            what=lambda: f"the worker to start:\n{self.log.read_text()}",
+        )
+
+
+class LiveServer(LiveProcess):
+    """Granian with `workers` processes on a free port of loopback, against the given database."""
+
+    def __init__(
+        self, url: URL, *, log: Path, workers: int = 1, application: str = APPLICATION, **settings: object
+    ) -> None:
+        super().__init__(url, log=log, **settings)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/api/v1"
+        self._workers = workers
+        self._application = application
+
+    def start(self) -> None:
+        """Return when it is ready. Raises AssertionError with its log when it does not become so."""
+        self.run(
+            *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--no-log"),
+            *("--port", str(self.port)),
+            *("--workers", str(self._workers), "--backlog", "1024", self._application),
+        )
         wait_until(self.is_ready, seconds=30, what=lambda: f"the server to be ready:\n{self.log.read_text()}")
 
     def is_ready(self) -> bool:
@@ -75,21 +130,6 @@ class LiveServer:
             answer = client.post("/auth/login", json={"email": email, "password": PASSWORD}).raise_for_status()
         tokens: dict[str, str] = answer.json()
         return tokens
-
-    @property
-    def process_id(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(5)
 
 
 def free_port() -> int:

@@ -4,35 +4,44 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
+import sys
 from typing import Any
 
 import rich_click as click
 from litestar import Litestar
+from watchfiles import run_process
 
-from app.lib.settings import get_settings
+from app.lib.settings import CHECKOUT, get_settings
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
+from app.server.processes import RECORD_VARIABLE, join_process
 
 GRACE = 30
-"""Seconds that running jobs have left when the worker is stopped."""
-
-_concurrency = click.option(
-    "--concurrency", type=click.IntRange(1), help="Jobs at the same time.  [default: JOB_CONCURRENCY]"
-)
-_grace = click.option(
-    "--grace", type=click.IntRange(0), default=GRACE, show_default=True, help="Seconds that jobs have left at a stop."
-)
 
 
 @click.command()
-@_concurrency
-@_grace
-def worker(app: Litestar, concurrency: int | None, grace: int) -> None:
+@click.option("--concurrency", type=click.IntRange(1), help="Jobs at the same time.  [default: JOB_CONCURRENCY]")
+@click.option(
+    "--grace",
+    type=click.IntRange(0),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that running jobs have left when it is stopped.",
+)
+@click.option("--reload", is_flag=True, help="Start again when code changes.")
+def worker(app: Litestar, concurrency: int | None, grace: int, *, reload: bool) -> None:
     """Run jobs until Ctrl-C or SIGTERM. Any number of workers may run, on any machines."""
+    if RECORD_VARIABLE in os.environ:
+        join_process()
+    concurrency = concurrency or get_settings().job_concurrency
+    if reload:
+        _reload(concurrency=concurrency, grace=grace)
+        return
     embedded = EmbeddedPostgresPlugin.of(app)
     try:
         with embedded.embedded if embedded else contextlib.nullcontext():
-            _serve(app.state.build_worker(concurrency=concurrency or get_settings().job_concurrency, grace=grace))
+            _serve(app.state.build_worker(concurrency=concurrency, grace=grace))
     except PostgresError as error:
         raise click.ClickException(str(error)) from error
 
@@ -41,6 +50,12 @@ def _serve(job_worker: Any) -> None:
     if not asyncio.run(job_worker.serve()):
         logging.shutdown()
         os._exit(1)  # a thread cannot be stopped, and would keep the process; its job is back in the queue
+
+
+def _reload(*, concurrency: int, grace: int) -> None:
+    command = [sys.executable, "-m", "litestar", "worker"]
+    command += ["--concurrency", str(concurrency), "--grace", str(grace)]
+    run_process(CHECKOUT / "src", target=shlex.join(command), target_type="command", sigint_timeout=grace + 1)
 
 
 @click.group()

@@ -54,6 +54,8 @@ def configure_logging(settings: Settings) -> None:
             "loggers": {
                 "alembic": {"level": "WARNING"},
                 "advanced_alchemy": {"level": "WARNING"},
+                "psycopg.pool": {"level": "ERROR"},  # it tells of every attempt to connect; workers say it once
+                "saq": {"level": "WARNING"},
             },
         }
     )

@@ -79,6 +79,7 @@ class JobWorker(Worker[Any]):
     async def serve(self) -> bool:
         """Until SIGTERM or SIGINT. False when a thread still runs, because its job did not end in time."""
         await self._until_connected()
+        logger.info("worker started", concurrency=self.concurrency, jobs=len(self._jobs))
         try:
             await self.start()
         finally:
@@ -221,12 +222,13 @@ class JobWorker(Worker[Any]):
 
     def _note_database_is_lost(self, error: Exception) -> None:
         if not self._is_lost:
-            logger.warning("worker lost the database and keeps trying", error=type(error).__name__)
+            reason = (str(error).splitlines() or [""])[0]
+            logger.warning("worker cannot use the database and keeps trying", error=type(error).__name__, reason=reason)
         self._is_lost = True
 
     def _note_database_is_back(self) -> None:
         if self._is_lost:
-            logger.info("worker has the database again")
+            logger.info("worker uses the database again")
         self._is_lost = False
 
 
