@@ -31,6 +31,6 @@ class InlineJobs:
         for row in self._connection.execute(QUEUED).all():
             job = decode(row.job)
             with Session(self._connection, join_transaction_mode="create_savepoint") as session:
-                self._declared[job.function].run(session, self._resources, job.kwargs or {})
                 session.execute(update(saq_jobs).where(saq_jobs.c.key == row.key).values(status="complete"))
+                self._declared[job.function].run(session, self._resources, job.kwargs or {})
                 session.commit()

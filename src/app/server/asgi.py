@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
 from app.domain.items.controllers import ItemController
+from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import Principal, guarded_routes
@@ -32,6 +33,7 @@ from app.lib.passwords import Passwords
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
 from app.lib.tokens import AccessTokens
 from app.server.authentication import Authentication, RevokedSessions
+from app.server.dashboard import job_dashboard
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
 from app.server.health import HealthController, Readiness
@@ -43,7 +45,14 @@ from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.request import StrictRequest
 
-CONTROLLERS = [RegistrationController, AuthController, MeController, ItemController]
+CONTROLLERS = [
+    RegistrationController,
+    AuthController,
+    MeController,
+    ItemController,
+    JobController,
+    JobDashboardController,
+]
 """A new feature's controllers are added here, and nowhere else."""
 
 LOGIN_QUEUE = 100
@@ -100,6 +109,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             Router(settings.api_v1_prefix, route_handlers=CONTROLLERS),
             HealthController,
             docs_assets(settings),
+            job_dashboard(settings),
         ],
         middleware=[Authentication(tokens, revoked, feed)],
         dependencies=dependencies(settings, tokens, passwords),

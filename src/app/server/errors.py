@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.users.errors import InvalidCredentialsError
 from app.lib.errors import (
@@ -49,6 +50,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
+    JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
 }
 """A class that is not here answers like its parent; a test sees to it that none of ours is missing."""

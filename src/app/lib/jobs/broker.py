@@ -9,7 +9,7 @@ from typing import Any
 import saq
 import structlog
 from saq.utils import now
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text, cast, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from uuid_utils.compat import uuid7
 
@@ -55,6 +55,9 @@ saq_stats = Table(
     Index("saq_stats_queue_key_idx", "queue_key"),
 )
 saq_versions = Table("saq_versions", Model.metadata, Column("version", Integer))
+
+DOCUMENT = cast(func.convert_from(saq_jobs.c.job, "UTF8"), JSONB)
+"""What SAQ stores of a job, for conditions on its fields. It leaves out those that have their default."""
 
 _INSERT = text("""
     WITH enqueued AS (

@@ -11,19 +11,18 @@ from datetime import timedelta
 import saq
 from saq.utils import now
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, delete, func, or_, select, text, true, update
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from app.lib.jobs.broker import CHANNEL, KEEP_COMPLETE, KEEP_DEAD, decode, encode, saq_jobs
+from app.lib.jobs.broker import CHANNEL, DOCUMENT, KEEP_COMPLETE, KEEP_DEAD, decode, encode, saq_jobs
 
 BATCH = 1000
 """Rows that one transaction removes at most."""
 LOST = "The worker died, or lost the database for too long."
+UNWANTED = "An administrator called it off."
 LATE = "It took longer than its timeout."
 OVERDUE = 10
 """Seconds beyond its timeout after which any worker may take a job from a worker that still sends heartbeats."""
 
-_DOCUMENT = cast(func.convert_from(saq_jobs.c.job, "UTF8"), JSONB)
 _NOW_MS = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
 _NOTIFY = text("SELECT pg_notify(:channel, 'saq:enqueue')")
 
@@ -67,7 +66,7 @@ def beat(session: Session, keys: Sequence[str], worker_id: str) -> None:
     mine = select(saq_jobs.c.key).where(
         saq_jobs.c.key.in_(keys), saq_jobs.c.status == saq.Status.ACTIVE.value, _worker() == worker_id
     )
-    touched = func.jsonb_set(_DOCUMENT, text("'{touched}'"), func.to_jsonb(_NOW_MS))
+    touched = func.jsonb_set(DOCUMENT, text("'{touched}'"), func.to_jsonb(_NOW_MS))
     session.execute(
         update(saq_jobs)
         .where(saq_jobs.c.key.in_(mine.with_for_update(skip_locked=True)))
@@ -112,8 +111,26 @@ def revive(session: Session, key: str) -> bool:
     return True
 
 
+def call_off(session: Session, key: str) -> bool:
+    """Put a job that waits or runs into the dead list; of what a running one does, nothing is kept.
+
+    False when it has ended already.
+    """
+    alive = saq_jobs.c.status.in_([saq.Status.QUEUED.value, saq.Status.ACTIVE.value])
+    stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, alive).with_for_update())
+    if stored is None:
+        return False
+    job = decode(stored)
+    job.error, job.completed = UNWANTED, now()
+    return _store(session, job, saq.Status.ABORTED, where=true(), expire_at=_from_now(KEEP_DEAD))
+
+
+def _from_now(period: timedelta) -> int:
+    return int(time.time() + period.total_seconds())
+
+
 def _settle(session: Session, job: saq.Job, status: saq.Status, *, keep: timedelta) -> bool:
-    return _store(session, job, status, where=_held_by(job), expire_at=int(time.time() + keep.total_seconds()))
+    return _store(session, job, status, where=_held_by(job), expire_at=_from_now(keep))
 
 
 def _requeue(session: Session, job: saq.Job, *, at: int, attempts: int | None = None) -> bool:
@@ -157,9 +174,9 @@ def _held_by(job: saq.Job) -> ColumnElement[bool]:
 
 
 def _worker() -> ColumnElement[str]:
-    return cast(_DOCUMENT["worker_id"].astext, Text)
+    return cast(DOCUMENT["worker_id"].astext, Text)
 
 
 def _number(field: str) -> ColumnElement[int]:
     """SAQ leaves out what has its default, which is 0 for those that are asked for here, save `timeout`: 10."""
-    return func.coalesce(cast(_DOCUMENT[field].astext, BigInteger), 10 if field == "timeout" else 0)
+    return func.coalesce(cast(DOCUMENT[field].astext, BigInteger), 10 if field == "timeout" else 0)

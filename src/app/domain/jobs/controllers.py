@@ -1,0 +1,72 @@
+from typing import Annotated, Any
+
+from litestar import Controller
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.status_codes import HTTP_200_OK
+from sqlalchemy.orm import Session
+
+from app.domain.jobs.schemas import JobRead, JobSort, JobStatus
+from app.domain.jobs.services import describe_job, describe_queue, get_job, page_of_jobs, retry_job
+from app.lib.access import administrator
+from app.lib.jobs import ledger
+from app.lib.pagination import Page, PageQuery
+from app.lib.routing import get, post
+
+
+class JobController(Controller):
+    path = "/jobs"
+    tags = ["jobs"]
+    guards = [administrator]
+
+    @get()
+    def list_jobs(
+        self,
+        session: Session,
+        page: PageQuery,
+        status: Annotated[JobStatus | None, QueryParameter(description="Only those in this state.")] = None,
+        sort: FromQuery[JobSort] = "-scheduled",
+    ) -> Page[JobRead]:
+        """List jobs: those that wait, run, or have ended.
+
+        `failed` are those whose last attempt failed. They are kept for 30 days, complete ones for one day.
+        """
+        return page_of_jobs(session, status=status, page=page, sort=sort)
+
+    @post("/{key:str}/retry", status_code=HTTP_200_OK)
+    def retry_job(self, key: FromPath[str], session: Session) -> JobRead:
+        """Run a job that has failed for good again, from its first attempt."""
+        return JobRead.of(retry_job(session, key))
+
+
+class JobDashboardController(Controller):
+    """What the page of `server/dashboard.py` asks for, which is SAQ's."""
+
+    path = "/jobs/dashboard/api/queues"
+    guards = [administrator]
+    include_in_schema = False
+
+    @get()
+    def list_queues(self, session: Session) -> dict[str, Any]:
+        """List the only queue."""
+        return {"queues": [describe_queue(session, with_jobs=False)]}
+
+    @get("/{queue:str}")
+    def get_queue(self, session: Session) -> dict[str, Any]:
+        """Show the queue, whatever name it is asked for by."""
+        return {"queue": describe_queue(session, with_jobs=True)}
+
+    @get("/{queue:str}/jobs/{key:str}")
+    def get_queued_job(self, key: FromPath[str], session: Session) -> dict[str, Any]:
+        """Show a job."""
+        return {"job": describe_job(get_job(session, key))}
+
+    @post("/{queue:str}/jobs/{key:str}/retry", status_code=HTTP_200_OK)
+    def retry_queued_job(self, key: FromPath[str], session: Session) -> dict[str, Any]:
+        """Run a dead job again."""
+        return {"job": describe_job(retry_job(session, key))}
+
+    @post("/{queue:str}/jobs/{key:str}/abort", status_code=HTTP_200_OK)
+    def abort_queued_job(self, key: FromPath[str], session: Session) -> dict[str, Any]:
+        """Call off a job that waits or runs."""
+        ledger.call_off(session, key)
+        return {"job": describe_job(get_job(session, key))}
