@@ -191,11 +191,11 @@ def test_every_command_that_is_named_exists_with_its_options(command: str, tmp_p
 
 def good_examples() -> list[tuple[str, str]]:
     """Each with the path of the file in which it is said to stand."""
-    examples = blocks((CHECKOUT / "STYLE.md").read_text(), "python")
+    examples = [example for document in DOCUMENTS for example in blocks(document.read_text(), "python")]
     return [
-        (first.removeprefix("# good: "), rest)
+        (path[1], rest)
         for first, _, rest in (example.partition("\n") for example in examples)
-        if first.startswith("# good: ")
+        if (path := re.match(r"# (?:good: )?((?:src|tests)/\S+)$", first))
     ]
 
 
