@@ -18,6 +18,7 @@ import app as package
 from app.db.metadata import METADATA, MODULES
 from app.lib.access import guarded_routes
 from app.lib.errors import ApplicationError
+from app.lib.rate_limits import READING, rate_limit_of
 from app.server.errors import ANSWERS
 from app.server.jobs import JOB_MODULES
 
@@ -144,6 +145,16 @@ def test_every_route_declares_who_may_call_it_and_the_public_ones_are_few(app: L
     }
 
     assert found == PUBLIC_ROUTES
+
+
+def test_every_public_route_that_changes_something_has_the_strict_limit(app: Litestar) -> None:
+    limits = {
+        f"{route.method} {route.path}": rate_limit_of(route.handler, route.method)
+        for route in guarded_routes(app)
+        if route.is_public and route.method not in READING
+    }
+
+    assert set(limits.values()) == {"sign_in"}, limits
 
 
 def test_every_error_class_is_in_the_table() -> None:

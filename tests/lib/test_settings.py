@@ -154,6 +154,9 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         {"api_v1_prefix": "/api/{version}"},
         {"access_token_expire_minutes": 10**15},
         {"port": 99999},
+        {"rate_limit_sign_in": "10 per sesame"},
+        {"rate_limit_write": "0/minute"},
+        {"rate_limit_read": "10/minute;100/hour"},
     ],
 )
 def test_what_cannot_work_is_refused_without_repeating_it(bad: dict[str, Any]) -> None:
@@ -187,6 +190,7 @@ def test_a_default_page_larger_than_the_maximum_is_refused() -> None:
     [
         ({"APP_ENV": "production"}, "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`."),
         ({"DB_POOL_SIZE": "many"}, "DB_POOL_SIZE: Input should be a valid integer"),
+        ({"RATE_LIMIT_READ": "ten"}, "RATE_LIMIT_READ: write a number, `/` and second, minute, hour or day"),
     ],
 )
 def test_a_process_with_bad_settings_ends_with_plain_lines(

@@ -53,6 +53,17 @@ class PermissionDeniedError(ApplicationError):
     detail = "You are not allowed to do this."
 
 
+class TooManyRequestsError(ApplicationError):
+    """This caller has used up what the route allows in a period."""
+
+    detail = "Too many requests. Try again later."
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        """Whole seconds."""
+
+
 class OverloadedError(ApplicationError):
     """The process protects itself; the same request will succeed a little later."""
 

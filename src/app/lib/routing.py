@@ -32,6 +32,7 @@ def post(path: str = "/", **options: Any) -> Route:
     """A handler that writes: committed when it returns, rolled back when it raises.
 
     `gate="name"` lets it wait for a place at that gate (`lib.admission`) before it takes a thread.
+    `rate_limit="name"` counts it in that class (`lib.rate_limits`), on any method.
     """
     return _route(litestar.post, path, _writing, options)
 

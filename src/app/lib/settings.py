@@ -1,6 +1,7 @@
 """Everything that can be configured, from the environment or `.env`. Read once, at start-up."""
 
 import os
+import re
 import secrets
 import string
 from functools import lru_cache
@@ -40,6 +41,12 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _rate_limit(value: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", value):
+        raise ValueError("write a number, `/` and second, minute, hour or day, such as 10/minute")
+    return value
+
+
 def _network(value: str) -> str:
     if value != "*":
         ip_network(value)
@@ -49,6 +56,7 @@ def _network(value: str) -> str:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+RateLimit = Annotated[str, AfterValidator(_rate_limit)]
 Network = Annotated[str, AfterValidator(_network)]
 PublicUrl = Annotated[
     str,
@@ -140,6 +148,9 @@ class Settings(BaseSettings):
     )
 
     rate_limit_enabled: bool = True
+    rate_limit_sign_in: RateLimit = "20/minute"
+    rate_limit_write: RateLimit = "120/minute"
+    rate_limit_read: RateLimit = "600/minute"
 
     default_page_size: PositiveInt = 20
     max_page_size: PositiveInt = 100
@@ -170,6 +181,11 @@ class Settings(BaseSettings):
             return self.redis_url
         password = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
         return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+
+    @property
+    def rate_limits(self) -> dict[str, str]:
+        """By the name that a route gives as its `rate_limit`."""
+        return {"sign_in": self.rate_limit_sign_in, "write": self.rate_limit_write, "read": self.rate_limit_read}
 
     @model_validator(mode="after")
     def fill_in_what_development_may_leave_out(self) -> Self:

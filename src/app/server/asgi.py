@@ -30,6 +30,7 @@ from app.lib.db.database import Database
 from app.lib.events import EventFeed
 from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
+from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
 from app.lib.tokens import AccessTokens
 from app.server.authentication import Authentication, RevokedSessions
@@ -43,6 +44,7 @@ from app.server.openapi import describe_access_and_errors, docs_assets, openapi_
 from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
+from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
 from app.server.request import StrictRequest
 
 CONTROLLERS = [
@@ -99,6 +101,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         echo=settings.db_echo,
         session_info={"deliver": feed.deliver},
     )
+    authentication = Authentication(tokens, revoked, feed)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
     alchemy = alchemy_config(url)
     plugins: list[PluginProtocol] = [GranianPlugin(), MigrationsPlugin(alchemy)]
@@ -111,7 +114,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             docs_assets(settings),
             job_dashboard(settings),
         ],
-        middleware=[Authentication(tokens, revoked, feed)],
+        middleware=[authentication, RateLimits()] if settings.rate_limit_enabled else [authentication],
         dependencies=dependencies(settings, tokens, passwords),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
@@ -132,6 +135,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         logging_config=None,
     )
     guarded_routes(app)
+    check_rate_limits(app, settings.rate_limits)
     describe_access_and_errors(app)
     app.asgi_handler = envelope(app.asgi_handler, settings)
     return app
@@ -169,7 +173,7 @@ def cors_config(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.backend_cors_origins),
         allow_credentials="*" not in settings.backend_cors_origins,
-        expose_headers=["X-Request-ID", "Retry-After", "Server-Timing"],
+        expose_headers=["X-Request-ID", "Retry-After", "Server-Timing", *RATE_LIMIT_HEADERS],
     )
 
 
@@ -193,6 +197,7 @@ def running(url: URL | str, feed: EventFeed) -> Any:
         threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
         readiness = app.state.readiness = Readiness(url, feed)
+        limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         try:
             await asyncio.to_thread(feed.start, wait=START_PATIENCE)
             yield
@@ -200,6 +205,7 @@ def running(url: URL | str, feed: EventFeed) -> Any:
             await asyncio.to_thread(feed.stop)
             await asyncio.to_thread(threads.shutdown)
             readiness.close()
+            await limiter.close()
             app.state.database.dispose()
 
     return lifespan

@@ -86,6 +86,7 @@ class Envelope:
             *self._headers,
             (b"x-request-id", request_id.encode()),
             (b"server-timing", b"app;dur=%.1f" % _milliseconds_since(began)),
+            *scope.get("rate_limit", ()),
             *[(name, value) for name, value in unless_set if name not in already],
         ]
 

@@ -24,6 +24,7 @@ from app.lib.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    TooManyRequestsError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
 from app.server.request import MalformedBodyError, SlowRequestError, UnsupportedMediaTypeError
@@ -51,6 +52,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
+    TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
 }
 """A class that is not here answers like its parent; a test sees to it that none of ours is missing."""
@@ -91,7 +93,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         return _unexpected_error(request, error)
     answer = next(ANSWERS[kind] for kind in type(known).__mro__ if kind in ANSWERS)
     headers = dict(answer.headers)
-    if isinstance(known, OverloadedError):
+    if isinstance(known, OverloadedError | TooManyRequestsError):
         headers["Retry-After"] = str(known.retry_after)
     errors: list[InvalidValue] | UnsetType = UNSET
     if isinstance(known, InvalidInputError):

@@ -99,6 +99,7 @@ class HealthController(Controller):
     path = "/health"
     tags = ["health"]
     guards = [public]
+    opt = {"rate_limit": None}
 
     @get(operation_id="GetHealth", summary="Tell that the process answers, and its version.")
     async def get_health(self, state: State) -> HealthRead:

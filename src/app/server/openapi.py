@@ -27,6 +27,7 @@ from litestar.types import ControllerRouterHandler
 from app.lib.access import GuardedRoute, guarded_routes, public
 from app.lib.errors import NotFoundError
 from app.lib.problems import MEDIA_TYPE, Problem
+from app.lib.rate_limits import rate_limit_of
 from app.lib.settings import Settings
 from app.server.errors import answer_error
 
@@ -53,7 +54,13 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
             security_schemes={BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
             responses={"Problem": _problem_response()},
         ),
-        openapi_router=DocsRouter(settings.api_v1_prefix, route_handlers=[], guards=[public], include_in_schema=False),
+        openapi_router=DocsRouter(
+            settings.api_v1_prefix,
+            route_handlers=[],
+            guards=[public],
+            opt={"rate_limit": None},
+            include_in_schema=False,
+        ),
         render_plugins=[
             JsonRenderPlugin(),
             SwaggerRenderPlugin(
@@ -83,6 +90,7 @@ def docs_assets(settings: Settings) -> Router:
         f"{settings.api_v1_prefix}/docs/assets",
         directories=[directory],
         guards=[public],
+        opt={"rate_limit": None},
         include_in_schema=False,
         cache_control=CacheControlHeader(public=True, max_age=86_400),
         exception_handlers={ValueError: _no_such_file, InternalServerException: _no_such_file},
@@ -126,6 +134,8 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
         codes.append("404")
     if operation.request_body:
         codes += ["409", "413", "415"]
+    if rate_limit_of(route.handler, route.method):
+        codes.append("429")
     return codes
 
 

@@ -19,7 +19,7 @@ class AuthController(Controller):
     path = "/auth"
     tags = ["auth"]
 
-    @post("/login", status_code=HTTP_200_OK, guards=[public], gate="passwords")
+    @post("/login", status_code=HTTP_200_OK, guards=[public], gate="passwords", rate_limit="sign_in")
     def login(
         self,
         data: JSONBody[LoginCreate],
@@ -40,7 +40,7 @@ class AuthController(Controller):
         lifetime = timedelta(days=settings.refresh_token_expire_days)
         return _token_pair(sessions.sign_in(user, device=_device(request), lifetime=lifetime), tokens)
 
-    @post("/refresh", status_code=HTTP_200_OK, guards=[public])
+    @post("/refresh", status_code=HTTP_200_OK, guards=[public], rate_limit="sign_in")
     def refresh(self, data: JSONBody[RefreshCreate], sessions: SessionService, tokens: TokenIssuing) -> TokenPairRead:
         """Exchange a refresh token for a new pair. It works once; a second use ends the session."""
         return _token_pair(sessions.refresh(data.refresh_token), tokens)

@@ -15,7 +15,7 @@ class RegistrationController(Controller):
     tags = ["auth"]
     guards = [public]
 
-    @post(status_code=HTTP_202_ACCEPTED, gate="passwords")
+    @post(status_code=HTTP_202_ACCEPTED, gate="passwords", rate_limit="sign_in")
     def register(
         self,
         data: JSONBody[RegistrationCreate],
