@@ -3,6 +3,7 @@ a Redis: `redis_server`."""
 
 import os
 from collections.abc import Callable, Iterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from app.domain.sessions.models import UserSession
 from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.db.database import Database, reading_sessions
+from app.lib.mail.mailer import Mailer
 from app.lib.settings import Settings
 from app.server.asgi import access_tokens, build_app
 from app.server.logs import configure_logging
@@ -154,6 +156,14 @@ def as_user(client: TestClient[Litestar], session: Session, settings: Settings) 
 def jobs(app: Litestar, connection: Connection) -> InlineJobs:
     """`jobs.queued` is what the application has enqueued; `jobs.run()` runs it, here and now."""
     return InlineJobs(app, connection)
+
+
+@pytest.fixture
+def mailbox(jobs: InlineJobs) -> list[EmailMessage]:
+    """The mails that `jobs.run()` has sent."""
+    [backend] = jobs.resources[Mailer].backends
+    messages: list[EmailMessage] = backend.messages
+    return messages
 
 
 class SignedIn:

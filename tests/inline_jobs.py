@@ -18,7 +18,7 @@ class InlineJobs:
 
     def __init__(self, app: Litestar, connection: Connection) -> None:
         self._connection = connection
-        self._resources = job_resources(app.state.settings)
+        self.resources = job_resources(app.state.settings)
         self._declared = {job.name: job for job in all_jobs()}
 
     @property
@@ -32,5 +32,5 @@ class InlineJobs:
             job = decode(row.job)
             with Session(self._connection, join_transaction_mode="create_savepoint") as session:
                 session.execute(update(saq_jobs).where(saq_jobs.c.key == row.key).values(status="complete"))
-                self._declared[job.function].run(session, self._resources, job.kwargs or {})
+                self._declared[job.function].run(session, self.resources, job.kwargs or {})
                 session.commit()

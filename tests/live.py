@@ -89,10 +89,17 @@ class LiveServer(LiveProcess):
     """Granian with `workers` processes on a free port of loopback, against the given database."""
 
     def __init__(
-        self, url: URL, *, log: Path, workers: int = 1, application: str = APPLICATION, **settings: object
+        self,
+        url: URL,
+        *,
+        log: Path,
+        workers: int = 1,
+        port: int | None = None,
+        application: str = APPLICATION,
+        **settings: object,
     ) -> None:
         super().__init__(url, log=log, **settings)
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"{self.url}/api/v1"
         self._workers = workers

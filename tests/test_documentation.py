@@ -20,6 +20,7 @@ from tests.live import LiveServer
 DOCUMENTS = [CHECKOUT / name for name in ("README.md", "STYLE.md", "CHANGELOG.md")]
 DOCUMENTS += sorted((CHECKOUT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(r"(?:# good: |# |\{# )(?P<path>(?:src|tests)/\S+)(?: #\})?\n(?P<example>.*)", re.DOTALL)
 README = CHECKOUT / "README.md"
 SETTINGS_TABLE = CHECKOUT / "docs" / "settings.md"
 MADE_LATER = (".local", ".venv")
@@ -190,13 +191,9 @@ def test_every_command_that_is_named_exists_with_its_options(command: str, tmp_p
 
 
 def good_examples() -> list[tuple[str, str]]:
-    """Each with the path of the file in which it is said to stand."""
-    examples = [example for document in DOCUMENTS for example in blocks(document.read_text(), "python")]
-    return [
-        (path[1], rest)
-        for first, _, rest in (example.partition("\n") for example in examples)
-        if (path := re.match(r"# (?:good: )?((?:src|tests)/\S+)$", first))
-    ]
+    """Each with the path of the file in which its first line says that it stands."""
+    bodies = [body for document in DOCUMENTS for _, body in FENCE.findall(document.read_text())]
+    return [(found["path"], found["example"]) for found in map(EXAMPLE.match, bodies) if found]
 
 
 @pytest.mark.unit

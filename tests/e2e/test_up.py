@@ -95,6 +95,18 @@ def test_up_serves_and_ctrl_c_stops_all_of_it(up: Callable[..., Up], local_dir: 
     assert httpx.post(f"{second.url}/api/v1/auth/login", json=credentials).status_code == 200
 
 
+def test_what_the_worker_sends_is_in_the_mailbox(up: Callable[..., Up]) -> None:
+    running = up()
+    running.wait_until_serving()
+    mailbox = re.search(r"Mail +(http://\S+)", running.printed)
+    assert mailbox
+    account = {"email": "ada@example.com", "password": "correct horse", "first_name": "Ada", "last_name": "Lovelace"}
+
+    httpx.post(f"{running.url}/api/v1/auth/register", json=account).raise_for_status()
+
+    wait_until(lambda: "Welcome to Keel" in httpx.get(mailbox[1]).text, seconds=10, what=lambda: running.printed)
+
+
 def test_an_up_that_was_killed_does_not_block_the_next(up: Callable[..., Up], local_dir: Path) -> None:
     port = free_port()
     first = up(port)

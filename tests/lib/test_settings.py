@@ -191,6 +191,8 @@ def test_a_default_page_larger_than_the_maximum_is_refused() -> None:
         ({"APP_ENV": "production"}, "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`."),
         ({"DB_POOL_SIZE": "many"}, "DB_POOL_SIZE: Input should be a valid integer"),
         ({"RATE_LIMIT_READ": "ten"}, "RATE_LIMIT_READ: write a number, `/` and second, minute, hour or day"),
+        ({"MAIL_BACKEND": "smtp"}, "Settings: SMTP_HOST is missing: set it to the host that sends your mail"),
+        ({"EMAILS_FROM_EMAIL": "Keel <a@b.test>"}, "EMAILS_FROM_EMAIL: not an address: A display name"),
     ],
 )
 def test_a_process_with_bad_settings_ends_with_plain_lines(

@@ -8,6 +8,8 @@ from app.lib.errors import InvalidInputError
 
 MAX_LENGTH = 254
 """RFC 5321 section 4.5.3.1.3, less the angle brackets."""
+ENCODED_WORD = "=?"
+"""Allowed by RFC 5322, but mail programs decode what follows (RFC 2047): another address, or a line break."""
 
 
 def canonical_email(text: str, *, field: str = "email") -> str:
@@ -18,7 +20,7 @@ def canonical_email(text: str, *, field: str = "email") -> str:
     """
     plain = unicodedata.normalize("NFKC", text).strip()
     refusal = InvalidInputError("This is not an e-mail address.", field=field)
-    if any(_is_invisible(char) for char in plain):
+    if any(_is_invisible(char) for char in plain) or ENCODED_WORD in plain:
         raise refusal
     try:
         found = validate_email(plain, check_deliverability=False, test_environment=True)

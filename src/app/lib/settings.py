@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.lib.mail.message import address
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 SECRET_KEY_BYTES = 32
 
@@ -47,6 +49,12 @@ def _rate_limit(value: str) -> str:
     return value
 
 
+def _mail_address(value: str) -> str:
+    """Raises UnsafeHeaderError, which is a ValueError."""
+    address(value)
+    return value
+
+
 def _network(value: str) -> str:
     if value != "*":
         ip_network(value)
@@ -57,6 +65,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_com
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 RateLimit = Annotated[str, AfterValidator(_rate_limit)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Network = Annotated[str, AfterValidator(_network)]
 PublicUrl = Annotated[
     str,
@@ -128,7 +137,7 @@ class Settings(BaseSettings):
     smtp_user: str = ""
     smtp_password: str = Field(default="", repr=False)
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
-    emails_from_email: str = "keel@localhost"
+    emails_from_email: MailAddress = "keel@localhost"
     emails_from_name: str = "Keel"
 
     storage_url: str = ""
@@ -206,6 +215,12 @@ class Settings(BaseSettings):
     def sign_ins_leave_threads_to_others(self) -> Self:
         if self.password_hash_concurrency >= max(self.db_pool_size, 2):
             raise ValueError("PASSWORD_HASH_CONCURRENCY must be smaller than DB_POOL_SIZE")
+        return self
+
+    @model_validator(mode="after")
+    def mail_has_a_server(self) -> Self:
+        if self.mail_backend == "smtp" and not self.smtp_host and not self.is_production:
+            raise ValueError("SMTP_HOST is missing: set it to the host that sends your mail")
         return self
 
     def refuse_unsafe_production(self) -> None:

@@ -28,6 +28,7 @@ from app.lib.access import Principal, guarded_routes
 from app.lib.admission import Gate
 from app.lib.db.database import Database
 from app.lib.events import EventFeed
+from app.lib.mail.mailer import mail_folder
 from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
@@ -40,12 +41,14 @@ from app.server.errors import answer_error
 from app.server.health import HealthController, Readiness
 from app.server.jobs import build_worker
 from app.server.logs import configure_logging
+from app.server.mailbox import MAILBOX_PATH, MailboxController
 from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
 from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
 from app.server.request import StrictRequest
+from app.server.resources import build_mailer
 
 CONTROLLERS = [
     RegistrationController,
@@ -103,6 +106,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     )
     authentication = Authentication(tokens, revoked, feed)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
+    shows_mail = settings.app_env == "development"
     alchemy = alchemy_config(url)
     plugins: list[PluginProtocol] = [GranianPlugin(), MigrationsPlugin(alchemy)]
     if embedded:
@@ -113,6 +117,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             HealthController,
             docs_assets(settings),
             job_dashboard(settings),
+            *([MailboxController] if shows_mail else []),
         ],
         middleware=[authentication, RateLimits()] if settings.rate_limit_enabled else [authentication],
         dependencies=dependencies(settings, tokens, passwords),
@@ -128,6 +133,9 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "settings": settings,
                 "database": database,
                 "preparation": Preparation(alchemy, database, passwords),
+                "mailer": build_mailer(settings),
+                "mail_folder": mail_folder(settings),
+                "mailbox_path": MAILBOX_PATH if shows_mail else None,
                 "build_worker": functools.partial(build_worker, settings, url),
             }
         ),

@@ -82,7 +82,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
                 running.callback(child.stop)
                 child.start()
             _wait_until_live(host, port, children)
-            _say(_welcome(settings, host, port))
+            _say(_welcome(settings, host, port, mailbox_path=app.state.mailbox_path))
             running.callback(_say, "Stopping.")
             _wait_for_an_end(children)
     except KeyboardInterrupt:
@@ -211,12 +211,14 @@ def _refuse_ended(children: Sequence[ChildProcess]) -> None:
             raise UpError(f"The {child.name} has ended unexpectedly; its own words are above.")
 
 
-def _welcome(settings: Settings, host: str, port: int) -> str:
+def _welcome(settings: Settings, host: str, port: int, *, mailbox_path: str | None) -> str:
     shown = LOOPBACK_OF.get(host, host)
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    mail = f"\n  Mail           {address}{mailbox_path}" if mailbox_path else ""
     return (
         f"\n  API            {address}{settings.api_v1_prefix}"
         f"\n  Documentation  {address}{settings.api_v1_prefix}/docs"
+        f"{mail}"
         "\n\nCtrl-C stops everything."
     )
 

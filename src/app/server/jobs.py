@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import URL
 
 from app.domain.sessions import jobs as sessions
+from app.domain.users import jobs as users
 from app.lib.db.database import Database
 from app.lib.jobs.declaration import Job
 from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
-JOB_MODULES = [sessions]
+JOB_MODULES = [sessions, users]
 """A new feature's jobs module is added here, and nowhere else."""
 
 LONGEST_JOB = 120

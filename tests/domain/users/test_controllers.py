@@ -69,6 +69,7 @@ def test_an_address_of_a_test_system_is_an_address(client: Client, connection: C
         ({"email": "ada\ufe0f@example.com"}, "email"),
         ({"email": "ad\u200ba@example.com"}, "email"),
         ({"email": "a\r\nBcc: b@example.com"}, "email"),
+        ({"email": "=?utf-8?q?a=0d=0abcc=3a_b=40e.test?=@example.com"}, "email"),
         ({"email": "x" * 250 + "@example.com"}, "email"),
         ({"password": "short"}, "password"),
         ({"password": "x" * 1025}, "password"),

@@ -1,10 +1,18 @@
+from datetime import UTC, datetime, time
+from uuid import UUID
+
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
 
 from app.domain.users.errors import InvalidCredentialsError
+from app.domain.users.jobs import send_registration_notice, send_welcome_email
 from app.domain.users.models import User
+from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.email_address import canonical_email
 from app.lib.errors import InvalidInputError
+from app.lib.jobs.broker import enqueue, enqueue_at
 from app.lib.passwords import Passwords
 
 
@@ -15,15 +23,26 @@ class UserService(Service[User]):
     repository_type = Repo
 
     def register(self, *, email: str, password_hash: str, first_name: str, last_name: str, phone: str | None) -> None:
-        """Make an account unless the address has one: one statement, so that two at once make one account."""
+        """Make an account unless the address has one: one statement, so that two at once make one account.
+
+        The owner of the address gets a mail, which says which it was. Both ways take the same statements, so that
+        the time tells nothing either (ASVS 6.3.8).
+        """
+        address, new_id = canonical_email(email), uuid7()
         account = insert(User).values(
-            email=canonical_email(email),
+            id=new_id,
+            email=address,
             password_hash=password_hash,
             first_name=first_name,
             last_name=last_name,
             phone=phone,
         )
         self.session.execute(account.on_conflict_do_nothing(index_elements=[User.email]))
+        user_id = self.session.scalar(select(User.id).where(User.email == address))
+        if user_id == new_id:
+            enqueue(self.session, send_welcome_email, user_id=new_id)
+        elif user_id:
+            self._notify_of_registration(user_id)
 
     def authenticate(self, *, email: str, password: str, passwords: Passwords, must_be_verified: bool) -> User:
         """The user with this password. Raises InvalidCredentialsError, in the same time, whatever is wrong."""
@@ -57,3 +76,11 @@ class UserService(Service[User]):
                 is_superuser=True,
             )
         )
+
+    def _notify_of_registration(self, user_id: UUID) -> None:
+        """Once a day at most, whoever tries how often: of a key and a time that were enqueued before there is no
+        second job, even when the first has ended, as long as ended jobs are kept."""
+        day = utc_now().date()
+        midnight = int(datetime.combine(day, time(), UTC).timestamp())
+        key = f"registration-notice:{user_id}:{day}"
+        enqueue_at(self.session, send_registration_notice, at=midnight, key=key, user_id=user_id, day=day)

@@ -1,0 +1,33 @@
+"""`litestar mail`. Like `server/cli.py`, it imports no feature."""
+
+import sys
+
+import rich_click as click
+from litestar import Litestar
+
+from app.lib.mail.rendering import UnknownMailError
+
+
+@click.group()
+def mail() -> None:
+    """Look at the mails that this application sends."""
+
+
+@mail.command("list")
+def list_mails(app: Litestar) -> None:
+    """List their names."""
+    for name in app.state.mailer.templates.names():
+        click.echo(name)
+
+
+@mail.command()
+@click.argument("name")
+@click.option("--html", "as_html", is_flag=True, help="The HTML instead of the subject and the text.")
+def preview(app: Litestar, name: str, as_html: bool) -> None:  # noqa: FBT001  (click passes options by name)
+    """Print a mail, such as users/welcome, made of its sample values."""
+    try:
+        letter = app.state.mailer.templates.render_sample(name)
+    except UnknownMailError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    click.echo(letter.html if as_html else f"Subject: {letter.subject}\n\n{letter.text}")

@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+LITESTAR = Path(sys.executable).with_name("litestar")
+
+
+def mail(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "APP_ENV": "test", "LOCAL_DIR": str(tmp_path), "PUBLIC_URL": "https://keel.test/api"}
+    return subprocess.run([LITESTAR, "mail", *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_mail_is_shown_as_text_or_as_html(tmp_path: Path) -> None:
+    text = mail("preview", "users/welcome", tmp_path=tmp_path).stdout
+    html = mail("preview", "users/welcome", "--html", tmp_path=tmp_path).stdout
+
+    assert text.startswith("Subject: Welcome to Keel\n\nHello Ada Lovelace,\n")
+    assert "https://keel.test/api/api/v1/docs" in text
+    assert html.startswith("<!doctype html>")
+
+
+def test_mails_are_listed_by_name(tmp_path: Path) -> None:
+    assert mail("list", tmp_path=tmp_path).stdout == "users/registration_notice\nusers/welcome\n"
+
+
+def test_a_name_that_is_no_mail_is_one_line(tmp_path: Path) -> None:
+    ended = mail("preview", "users/nothing", tmp_path=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "Error: There is no mail 'users/nothing'. There are: users/registration_notice, users/welcome.\n"
+    )
