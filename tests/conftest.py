@@ -131,6 +131,7 @@ def client(
     """Nobody is signed in. What requests write is undone after the test."""
     real = app.state.database
     app.state.database = OneConnection(connection, session_info=real._writer.kw["info"])
+    app.state.cache.clear()  # what other tests had in it has been undone
     yield running_client
     app.state.database = real
 

@@ -3,6 +3,8 @@
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,16 @@ class RedisServer:
                 return bool(client.ping())
             except redis.RedisError:
                 return False
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The process stands still: connections are accepted, and nothing is ever answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -208,7 +208,8 @@ def test_every_good_example_stands_in_the_code(path: str, example: str) -> None:
 
 
 @pytest.mark.unit
-def test_every_example_is_called_good_or_bad() -> None:
-    examples = blocks((CHECKOUT / "STYLE.md").read_text(), "python")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_example_says_where_it_stands_or_that_it_is_bad(document: Path) -> None:
+    examples = blocks(document.read_text(), "python")
 
-    assert all(re.match(r"# (good: \S+|bad: .+)\n", example) for example in examples)
+    assert all(EXAMPLE.match(example) or example.startswith("# bad: ") for example in examples)

@@ -42,6 +42,7 @@ PUBLIC_ROUTES = {
     "GET /health/live",
     "GET /health/ready",
     "GET /health/db",
+    "GET /health/cache",
     "POST /api/v1/auth/register",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",

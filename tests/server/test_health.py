@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from advanced_alchemy.alembic.commands import AlembicCommands
@@ -9,9 +10,10 @@ from sqlalchemy import URL
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.server.asgi import build_app
-from app.server.health import Readiness
+from app.server.health import PATIENCE, Readiness
 from app.server.plugins import alchemy_config
 from tests.live import wait_until
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
@@ -66,6 +68,47 @@ def test_operators_see_the_pool(client: TestClient[Litestar], live_database: URL
 
     assert (pool["size"], pool["in_use"], pool["idle"]) == (8, 1, 0)
     assert pool["ms"] > 0
+
+
+def test_operators_see_the_cache(client: TestClient[Litestar]) -> None:
+    cache = client.get("/health/cache").json()
+
+    assert (cache["store"], cache["is_available"], cache["entries"]) == ("memory", True, 0)
+    assert set(cache) == {"store", "is_available", "hits", "misses", "errors", "entries", "bytes"}
+
+
+def test_a_process_without_its_redis_is_ready_and_degraded(
+    live_database: URL, settings: Settings, redis_server: RedisServer
+) -> None:
+    with TestClient(build_app(settings.model_copy(update={"redis_url": redis_server.url}), live_database)) as client:
+        assert readiness(client) == (200, "ready", "ok")
+
+        redis_server.stop()
+        wait_until(lambda: readiness(client) == (200, "degraded", "unavailable"), seconds=5)
+        assert client.get("/health/cache").json()["is_available"] is False
+
+        redis_server.start()
+        wait_until(lambda: readiness(client) == (200, "ready", "ok"), seconds=5)
+
+
+def test_a_silent_redis_delays_no_probe(live_database: URL, settings: Settings, redis_server: RedisServer) -> None:
+    with (
+        TestClient(build_app(settings.model_copy(update={"redis_url": redis_server.url}), live_database)) as client,
+        redis_server.silent(),
+    ):
+        durations: list[float] = []
+        while not durations or readiness(client)[1] == "ready":
+            began = time.monotonic()
+            readiness(client)
+            durations.append(time.monotonic() - began)
+
+        assert max(durations) < PATIENCE / 2
+        assert readiness(client) == (200, "degraded", "unavailable")
+
+
+def readiness(client: TestClient[Litestar]) -> tuple[int, str, str]:
+    answer = client.get("/health/ready")
+    return answer.status_code, answer.json()["status"], answer.json()["checks"]["redis"]
 
 
 def test_however_many_probe_at_once_the_database_is_asked_once(

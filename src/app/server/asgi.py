@@ -26,6 +26,9 @@ from app.domain.sessions.controllers import AuthController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import Principal, guarded_routes
 from app.lib.admission import Gate
+from app.lib.cache import Cache
+from app.lib.cache_memory import MemoryStore
+from app.lib.cache_redis import RedisStore
 from app.lib.db.database import Database
 from app.lib.events import EventFeed
 from app.lib.mail.mailer import mail_folder
@@ -96,7 +99,8 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     """Connects to nothing: the pool fills with the first requests, the event feed starts with the lifespan."""
     tokens = access_tokens(settings)
     revoked = RevokedSessions(token_lifetime=tokens.lifetime)
-    feed = EventFeed(url, revoked)
+    cache = build_cache(settings)
+    feed = EventFeed(url, revoked, cache)
     database = Database(
         url,
         pool_size=settings.db_pool_size,
@@ -120,7 +124,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             *([MailboxController] if shows_mail else []),
         ],
         middleware=[authentication, RateLimits()] if settings.rate_limit_enabled else [authentication],
-        dependencies=dependencies(settings, tokens, passwords),
+        dependencies=dependencies(settings, tokens, passwords, cache),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_size,
@@ -132,6 +136,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             {
                 "settings": settings,
                 "database": database,
+                "cache": cache,
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),
                 "mail_folder": mail_folder(settings),
@@ -159,7 +164,13 @@ def access_tokens(settings: Settings) -> AccessTokens:
     )
 
 
-def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords) -> dict[str, Provide]:
+def build_cache(settings: Settings) -> Cache:
+    """Whoever has one must also have an event feed that feeds it: until then it keeps nothing."""
+    store = RedisStore(settings.redis_dsn) if settings.redis_dsn else MemoryStore()
+    return Cache(store, has_replicas=bool(settings.database_replica_urls))
+
+
+def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords, cache: Cache) -> dict[str, Provide]:
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
 
     def current_user(request: Request[Any, Any, Any]) -> Principal:
@@ -170,6 +181,7 @@ def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords)
         "settings": Provide(lambda: settings, sync_to_thread=False),
         "passwords": Provide(lambda: passwords, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
+        "cache": Provide(lambda: cache, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),
         "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
     }
@@ -204,7 +216,7 @@ def running(url: URL | str, feed: EventFeed) -> Any:
         }
         threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
-        readiness = app.state.readiness = Readiness(url, feed)
+        readiness = app.state.readiness = Readiness(url, feed, app.state.cache if settings.redis_dsn else None)
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         try:
             await asyncio.to_thread(feed.start, wait=START_PATIENCE)
@@ -214,6 +226,7 @@ def running(url: URL | str, feed: EventFeed) -> Any:
             await asyncio.to_thread(threads.shutdown)
             readiness.close()
             await limiter.close()
+            app.state.cache.close()
             app.state.database.dispose()
 
     return lifespan

@@ -1,4 +1,4 @@
-"""Is the process alive, is it ready, how is its database?"""
+"""Is the process alive, is it ready, how are its database and its cache?"""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.db.metadata import MIGRATIONS, VERSION_TABLE
 from app.lib.access import public
+from app.lib.cache import Cache
 from app.lib.events import EventFeed
 from app.lib.routing import get as read
 from app.lib.schema import Schema
@@ -23,6 +24,9 @@ from app.server.authentication import MAX_LAG
 
 PATIENCE = 2.5
 """Seconds for all checks together; a load balancer should hear within three."""
+
+OPTIONAL = {"redis"}
+"""Checks that fail without a request failing: the process is degraded, and ready."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ class HealthRead(Schema):
 
 
 class ReadinessRead(Schema):
-    """`checks`: `ok`, or what is wrong, by name."""
+    """`status`: `ready`, `degraded` or `not_ready`. `checks`: `ok`, or what is wrong, by name."""
 
     status: str
     checks: dict[str, str]
@@ -48,10 +52,23 @@ class PoolRead(Schema):
     ms: float
 
 
-class Readiness:
-    """Asks the database over a connection and a thread of its own: a busy pool is not a missing database."""
+class CacheRead(Schema):
+    """One process's cache since its start. `entries` and `bytes` are null where Redis alone knows them."""
 
-    def __init__(self, url: URL | str, feed: EventFeed) -> None:
+    store: str
+    is_available: bool
+    hits: int
+    misses: int
+    errors: int
+    entries: int | None
+    bytes: int | None
+
+
+class Readiness:
+    """Asks the database over a connection and a thread of its own: a busy pool is not a missing database.
+    The cache is asked about Redis only where there is one; it has seen it within the last two seconds."""
+
+    def __init__(self, url: URL | str, feed: EventFeed, cache: Cache | None = None) -> None:
         self._engine = create_engine(
             url,
             poolclass=NullPool,
@@ -59,6 +76,7 @@ class Readiness:
             connect_args={"connect_timeout": 2, "options": "-c statement_timeout=1500"},
         )
         self._feed = feed
+        self._cache = cache
         self._heads = set(ScriptDirectory(str(MIGRATIONS)).get_heads())
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keel-health")
         self._check: asyncio.Task[dict[str, str]] | None = None
@@ -88,11 +106,14 @@ class Readiness:
         except SQLAlchemyError as error:
             logger.warning("not ready: database: %s", type(error).__name__)
             return {"database": "unavailable"}
-        return {
+        checks = {
             "database": "ok",
             "migrations": "ok" if applied == self._heads else "run `database upgrade`",
             "events": "ok" if self._feed.lag < MAX_LAG else "not connected",
         }
+        if self._cache is not None:
+            checks["redis"] = "ok" if self._cache.is_available else "unavailable"
+        return checks
 
 
 class HealthController(Controller):
@@ -117,9 +138,11 @@ class HealthController(Controller):
     )
     async def get_readiness(self, state: State) -> Response[ReadinessRead]:
         checks = await state.readiness.checks()
-        is_ready = set(checks.values()) == {"ok"}
+        wrong = {name for name, answer in checks.items() if answer != "ok"}
+        is_ready = wrong <= OPTIONAL
+        status = "not_ready" if not is_ready else "degraded" if wrong else "ready"
         return Response(
-            ReadinessRead(status="ready" if is_ready else "not_ready", checks=checks),
+            ReadinessRead(status=status, checks=checks),
             status_code=HTTP_200_OK if is_ready else HTTP_503_SERVICE_UNAVAILABLE,
         )
 
@@ -131,3 +154,8 @@ class HealthController(Controller):
         ms = round((time.perf_counter() - began) * 1000, 2)
         pool = state.database.engine.pool
         return PoolRead(size=pool.size(), in_use=pool.checkedout(), idle=pool.checkedin(), ms=ms)
+
+    @get("/cache", operation_id="GetCacheHealth", summary="Show this process's cache.")
+    async def get_cache_health(self, state: State) -> CacheRead:
+        """No I/O."""
+        return CacheRead.of(state.cache.figures())
