@@ -1,5 +1,5 @@
 """What a test may ask for: `session`, `client`, `as_user(...)`; their own database: `live_database`, `start_server`;
-a Redis: `redis_server`."""
+a Redis: `redis_server`; a bucket: `s3_server`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
 from tests.live import LiveServer, LiveWorker
 from tests.redis_server import RedisServer
+from tests.s3_server import S3Server
 
 API = "/api/v1"
 
@@ -168,7 +169,7 @@ def mailbox(jobs: InlineJobs) -> list[EmailMessage]:
 
 
 class SignedIn:
-    """A user at a client: `get`, `post`, `patch`, `delete` below the API's prefix, with the user's token."""
+    """A user at a client: `get`, `post`, `put`, `patch`, `delete` below the API's prefix, with the user's token."""
 
     def __init__(self, client: TestClient[Litestar], user: User, row: UserSession, token: str) -> None:
         self.client, self.user, self.session, self.token = client, user, row, token
@@ -182,6 +183,9 @@ class SignedIn:
 
     def post(self, path: str, **options: Any) -> Any:
         return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Any:
+        return self.request("PUT", path, **options)
 
     def patch(self, path: str, **options: Any) -> Any:
         return self.request("PATCH", path, **options)
@@ -229,3 +233,12 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A real S3-compatible service with one empty bucket, which the environment names."""
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server

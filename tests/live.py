@@ -1,5 +1,6 @@
 """A real server for end-to-end tests."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -144,6 +145,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def temporary_files_of(process_id: int) -> set[str]:
+    """Those have no name, only an open descriptor, which Linux shows; elsewhere none are found."""
+    found = set()
+    for descriptor in Path(f"/proc/{process_id}/fd").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(descriptor.readlink()))
+    return {target for target in found if target.endswith("(deleted)")}
 
 
 def wait_until(

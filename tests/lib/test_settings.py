@@ -128,6 +128,17 @@ def test_the_url_of_another_store_is_refused_without_repeating_it() -> None:
     assert "sesame" not in str(refused.value.errors()[0]["msg"])
 
 
+@pytest.mark.parametrize("url", ["", "file:///var/lib/keel", "s3://bucket", "s3://bucket/a/prefix"])
+def test_files_are_kept_in_a_directory_or_a_bucket(url: str) -> None:
+    assert Settings(_env_file=None, secret_key="x", storage_url=url).storage_url == url
+
+
+@pytest.mark.parametrize("url", ["/var/lib/keel", "file://var/lib/keel", "s3:///prefix", "gs://bucket", "s3://b?x=1"])
+def test_another_place_for_files_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(_env_file=None, secret_key="x", storage_url=url)
+
+
 @pytest.mark.parametrize("given", ["https://api.example.com", "https://api.example.com/"])
 def test_the_public_url_ends_without_a_slash(given: str) -> None:
     assert production(public_url=given).public_url == "https://api.example.com"

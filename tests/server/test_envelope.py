@@ -11,6 +11,8 @@ from sqlalchemy import URL
 
 from app.lib.settings import Settings
 from app.server.asgi import build_app
+from app.server.envelope import SLOWEST_BODY, _in_time
+from app.server.request import SlowRequestError
 from tests.conftest import API
 
 pytestmark = pytest.mark.integration
@@ -154,6 +156,14 @@ def test_a_body_that_does_not_arrive_is_408(
     assert statuses == [408]
 
 
+def test_a_long_body_may_take_longer_and_one_that_drips_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.server.envelope.BODY_SECONDS", 0.1)
+
+    assert asyncio.run(receive_pieces(SLOWEST_BODY, pause=0.05)) == 10
+    with pytest.raises(SlowRequestError):
+        asyncio.run(receive_pieces(1, pause=0.05))
+
+
 def test_control_characters_in_a_path_are_escaped_in_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="app.requests"):
         client.get("/nope%1b[31mRED%0Aforged")
@@ -182,6 +192,17 @@ async def ask(app: Any, path: str, *, peer: str, forwarded: str) -> None:
 
     headers = [(b"x-forwarded-for", forwarded.encode())]
     await app(http_scope("GET", path, headers, peer=peer), receive, send)
+
+
+async def receive_pieces(size: int, *, pause: float) -> int:
+    """Ten pieces of that many bytes arrive, one after each pause. Returns how many came through."""
+
+    async def receive() -> Any:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": bytes(size), "more_body": True}
+
+    receive_in_time = _in_time(receive)
+    return len([await receive_in_time() for _ in range(10)])
 
 
 async def post_half_a_body(app: Any, path: str) -> list[int]:

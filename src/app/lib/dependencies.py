@@ -1,13 +1,16 @@
-"""What a handler may ask for by name, beside services: `passwords`, `settings`, `tokens`, `cache`, `me`, `page`."""
+"""What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`, `cache`, `me`,
+`page`."""
 
 from litestar.di import NamedDependency
 
 from app.lib.cache import Cache
 from app.lib.passwords import Passwords
 from app.lib.settings import Settings
+from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
 
 AppSettings = NamedDependency[Settings]
 Caching = NamedDependency[Cache]
 PasswordHashing = NamedDependency[Passwords]
+FileStorage = NamedDependency[Storage]
 TokenIssuing = NamedDependency[AccessTokens]

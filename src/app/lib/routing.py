@@ -24,7 +24,10 @@ Route = Callable[[Handler], HTTPRouteHandler]
 
 
 def get(path: str = "/", **options: Any) -> Route:
-    """A handler that reads: its statements run on an AUTOCOMMIT connection, perhaps of a replica."""
+    """A handler that reads: its statements run on an AUTOCOMMIT connection, perhaps of a replica.
+
+    `uncompressed=True` sends the body as it is: for what is compressed already, or is asked for in ranges.
+    """
     return _route(litestar.get, path, _reading, options)
 
 

@@ -63,6 +63,7 @@ def _network(value: str) -> str:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+StorageUrl = Annotated[str, Field(pattern=r"^(|file:///[^?#]+|s3://[^/?#]+(/[^?#]*)?)$")]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 RateLimit = Annotated[str, AfterValidator(_rate_limit)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
@@ -140,7 +141,7 @@ class Settings(BaseSettings):
     emails_from_email: MailAddress = "keel@localhost"
     emails_from_name: str = "Keel"
 
-    storage_url: str = ""
+    storage_url: StorageUrl = ""
     max_upload_size: PositiveInt = 10 * 1024 * 1024
     allowed_extensions: CommaSeparated = (
         "pdf",

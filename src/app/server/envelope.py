@@ -19,6 +19,8 @@ from app.server.request import SlowRequestError
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 HEALTH_PATH = "/health"
 BODY_SECONDS = 30.0
+SLOWEST_BODY = 32 * 1024
+"""Bytes in a second that prolong it: a telephone may take minutes to upload, a client that drips may not."""
 
 COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -108,20 +110,22 @@ def _request_id(scope: Any) -> str:
 
 
 def _in_time(receive: Receive) -> Receive:
-    """A body must be there after BODY_SECONDS: Granian would wait for ever, and hold a connection for it."""
+    """A body must be there after BODY_SECONDS, and what SLOWEST_BODY allows for its length: Granian would wait
+    for ever, and hold a connection for it."""
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
     is_complete = False
 
     async def receive_in_time() -> Any:
-        nonlocal is_complete
+        nonlocal deadline, is_complete
         if is_complete:
             return await receive()
         try:
             async with asyncio.timeout_at(deadline):
-                message = await receive()
+                message: Any = await receive()
         except TimeoutError as error:
             raise SlowRequestError from error
         is_complete = not message.get("more_body", False)
+        deadline += len(message.get("body", b"")) / SLOWEST_BODY
         return message
 
     return receive_in_time

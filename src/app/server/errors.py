@@ -16,6 +16,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.users.errors import InvalidCredentialsError
+from app.lib.downloads import UnsatisfiableRangeError
 from app.lib.errors import (
     ApplicationError,
     ConflictError,
@@ -27,7 +28,9 @@ from app.lib.errors import (
     TooManyRequestsError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
-from app.server.request import MalformedBodyError, SlowRequestError, UnsupportedMediaTypeError
+from app.lib.storage import StorageUnavailableError
+from app.server.forms import MalformedBodyError, TooLargeError
+from app.server.request import SlowRequestError, UnsupportedMediaTypeError
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
+    TooLargeError: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
+    UnsatisfiableRangeError: Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "unsatisfiable_range"),
     UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request"),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
@@ -54,6 +59,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
     TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
+    StorageUnavailableError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable"),
 }
 """A class that is not here answers like its parent; a test sees to it that none of ours is missing."""
 
@@ -95,6 +101,8 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     headers = dict(answer.headers)
     if isinstance(known, OverloadedError | TooManyRequestsError):
         headers["Retry-After"] = str(known.retry_after)
+    if isinstance(known, UnsatisfiableRangeError):
+        headers["Content-Range"] = f"bytes */{known.size}"
     errors: list[InvalidValue] | UnsetType = UNSET
     if isinstance(known, InvalidInputError):
         source = "query" if request.method == "GET" else "body"

@@ -1,19 +1,21 @@
-"""The request as handlers see it: a JSON body is decoded strictly or refused."""
+"""The request as handlers see it: a body is decoded strictly and within limits, or refused."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Request
+from litestar.datastructures import FormMultiDict
+from litestar.enums import RequestEncodingType
 from litestar.exceptions import SerializationException
+from litestar.params import BodyKwarg
+from litestar.types import Empty
 
 from app.lib.errors import ApplicationError
+from app.server.forms import OVERHEAD, MalformedBodyError, TooLargeError, parse_form
 
 
 class UnsupportedMediaTypeError(ApplicationError):
     detail = "Send the body as application/json."
-
-
-class MalformedBodyError(ApplicationError):
-    """The body is not JSON that can be read."""
 
 
 class SlowRequestError(ApplicationError):
@@ -22,7 +24,7 @@ class SlowRequestError(ApplicationError):
 
 class StrictRequest(Request[Any, Any, Any]):
     """Litestar alone reads JSON from any content type, which lets a foreign page post without a CORS
-    preflight, and answers 500 to invalid UTF-8 and to deep nesting."""
+    preflight, and answers 500 to invalid UTF-8 and to deep nesting. Of forms it holds all text in memory."""
 
     async def json(self) -> Any:
         """Raises UnsupportedMediaTypeError unless the body is declared to be JSON; MalformedBodyError."""
@@ -37,3 +39,46 @@ class StrictRequest(Request[Any, Any, Any]):
             raise MalformedBodyError("The body is nested too deeply.") from error
         except SerializationException as error:
             raise MalformedBodyError(f"The body cannot be read: {error.__cause__}.") from error
+
+    async def form(self) -> FormMultiDict:
+        """Raises UnsupportedMediaTypeError unless the body is declared to be multipart; MalformedBodyError;
+        TooLargeError when a file is larger than MAX_UPLOAD_SIZE. Litestar closes the files after the answer."""
+        if self._connection_state.form is Empty:
+            self._connection_state.form = await self._receive_form()
+        return FormMultiDict.from_form_data(self._connection_state.form)
+
+    async def _receive_form(self) -> dict[str, Any]:
+        media_type, parameters = self.content_type
+        if media_type != RequestEncodingType.MULTI_PART:
+            raise UnsupportedMediaTypeError("Send the body as multipart/form-data.")
+        max_file_size = self.app.state.settings.max_upload_size
+        return await parse_form(
+            self._chunks(max_file_size + OVERHEAD),
+            boundary=parameters.get("boundary", ""),
+            max_file_size=max_file_size,
+        )
+
+    async def _chunks(self, limit: int) -> AsyncIterator[bytes]:
+        """The body as it arrives. The application's limit on bodies is for those that are held in memory."""
+        if (self.content_length or 0) > limit:
+            raise TooLargeError
+        received, is_complete = 0, False
+        while not is_complete:
+            message: Any = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise MalformedBodyError("The body ended too early.")
+            body: bytes = message.get("body", b"")
+            received += len(body)
+            if received > limit:
+                raise TooLargeError
+            if body:
+                yield body
+            is_complete = not message.get("more_body", False)
+
+
+async def receive_form(request: Request[Any, Any, Any]) -> None:
+    """Called before a handler, behind its guards: what Litestar finds read already, it does not read itself."""
+    data = request.route_handler.parsed_data_field
+    asked = data.kwarg_definition if data else None
+    if isinstance(asked, BodyKwarg) and asked.media_type == RequestEncodingType.MULTI_PART:
+        await request.form()
