@@ -46,6 +46,7 @@ PUBLIC_ROUTES = {
     "POST /api/v1/auth/register",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
+    "GET /api/v1/avatars/{avatar_id}",
 }
 
 

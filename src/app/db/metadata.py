@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from app.domain.files import models as files
 from app.domain.items import models as items
 from app.domain.sessions import models as sessions
 from app.domain.users import models as users
 from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
-MODULES = (items, sessions, users)
+MODULES = (files, items, sessions, users)
 """A new feature's models module is added here, and nowhere else."""
 
 QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
+from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController
@@ -36,6 +37,7 @@ from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.dashboard import job_dashboard
@@ -50,7 +52,7 @@ from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
-from app.server.request import StrictRequest
+from app.server.request import StrictRequest, receive_form
 from app.server.resources import build_mailer
 
 CONTROLLERS = [
@@ -60,11 +62,21 @@ CONTROLLERS = [
     ItemController,
     JobController,
     JobDashboardController,
+    FileController,
+    MyAvatarController,
+    AvatarController,
 ]
 """A new feature's controllers are added here, and nowhere else."""
 
+EXPOSED_HEADERS = [
+    *("X-Request-ID", "Retry-After", "Server-Timing", "ETag", "Content-Range", "Content-Disposition"),
+    *RATE_LIMIT_HEADERS,
+]
+"""What scripts of other origins may read."""
 LOGIN_QUEUE = 100
 LOGIN_PATIENCE = 2.0
+STORAGE_QUEUE = 100
+STORAGE_PATIENCE = 5.0
 START_PATIENCE = 5.0
 """Seconds that start-up waits for the first news of revoked sessions; without a database it goes on."""
 
@@ -127,9 +139,10 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         dependencies=dependencies(settings, tokens, passwords, cache),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
+        before_request=receive_form,
         request_max_body_size=settings.max_body_size,
         cors_config=cors_config(settings),
-        compression_config=CompressionConfig(backend="gzip", minimum_size=1000),
+        compression_config=CompressionConfig(backend="gzip", minimum_size=1000, exclude_opt_key="uncompressed"),
         openapi_config=openapi_config(settings),
         plugins=plugins,
         state=State(
@@ -172,6 +185,7 @@ def build_cache(settings: Settings) -> Cache:
 
 def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords, cache: Cache) -> dict[str, Provide]:
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
+    storage = Storage.of(settings)
 
     def current_user(request: Request[Any, Any, Any]) -> Principal:
         principal: Principal = request.user
@@ -182,6 +196,7 @@ def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords,
         "passwords": Provide(lambda: passwords, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
         "cache": Provide(lambda: cache, sync_to_thread=False),
+        "storage": Provide(lambda: storage, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),
         "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
     }
@@ -193,7 +208,7 @@ def cors_config(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.backend_cors_origins),
         allow_credentials="*" not in settings.backend_cors_origins,
-        expose_headers=["X-Request-ID", "Retry-After", "Server-Timing", *RATE_LIMIT_HEADERS],
+        expose_headers=EXPOSED_HEADERS,
     )
 
 
@@ -205,15 +220,23 @@ def envelope(app: Any, settings: Settings) -> Any:
     return wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
 
 
+def gates(settings: Settings) -> dict[str, Gate]:
+    """A slow bucket may keep half of the threads waiting, and never the others; one picture is drawn at a time."""
+    half = max(1, settings.db_pool_size // 2)
+    return {
+        "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE),
+        "storage": Gate(width=half, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
+        "pictures": Gate(width=1, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
+    }
+
+
 def running(url: URL | str, feed: EventFeed) -> Any:
     """What lives from start to stop; an application may be started again."""
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         settings: Settings = app.state.settings
-        app.state.gates = {
-            "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE)
-        }
+        app.state.gates = gates(settings)
         threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
         readiness = app.state.readiness = Readiness(url, feed, app.state.cache if settings.redis_dsn else None)

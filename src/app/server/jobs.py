@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from app.domain.files import jobs as files
 from app.domain.sessions import jobs as sessions
 from app.domain.users import jobs as users
 from app.lib.db.database import Database
@@ -13,7 +14,7 @@ from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
-JOB_MODULES = [sessions, users]
+JOB_MODULES = [files, sessions, users]
 """A new feature's jobs module is added here, and nowhere else."""
 
 LONGEST_JOB = 120

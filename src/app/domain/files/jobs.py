@@ -1,0 +1,44 @@
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import select, union_all
+from sqlalchemy.orm import Session
+
+from app.domain.files.models import BLOBS
+from app.lib.db.models import utc_now
+from app.lib.jobs.broker import enqueue
+from app.lib.jobs.declaration import job
+from app.lib.storage import SHARDS, Storage
+
+KEEP_ORPHANS = timedelta(days=1)
+"""Much longer than an upload takes from its blob to its COMMIT."""
+
+
+@job()
+def delete_blob(session: Session, storage: Storage, *, blob_id: UUID) -> None:
+    """Delete a blob unless a row names it."""
+    for orphan in _orphans(session, [blob_id]):
+        storage.delete(orphan)
+
+
+@job(cron="23 3 * * *")
+def remove_orphans(session: Session) -> None:
+    """Delete the blobs that no row names: of uploads that were cut short, and of users that were deleted."""
+    for shard in range(SHARDS):
+        enqueue(session, remove_orphans_of, shard=shard, key=f"files.remove_orphans_of:{shard}")
+
+
+@job(timeout=600)
+def remove_orphans_of(session: Session, storage: Storage, *, shard: int) -> None:
+    """The same for one shard of the storage, in batches of its own."""
+    before = utc_now() - KEEP_ORPHANS
+    storage.remove_unfinished(before, shard=shard)
+    for batch in storage.stored_before(before, shard=shard):
+        for orphan in _orphans(session, batch):
+            storage.delete(orphan)
+
+
+def _orphans(session: Session, blob_ids: Collection[UUID]) -> set[UUID]:
+    named = union_all(*[select(table.id).where(table.id.in_(blob_ids)) for table in BLOBS])
+    return set(blob_ids).difference(session.scalars(named))
