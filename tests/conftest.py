@@ -12,6 +12,7 @@ import pytest
 from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
+from selenium.webdriver import Chrome
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,6 +26,7 @@ from app.server.asgi import access_tokens, build_app
 from app.server.logs import configure_logging
 from app.server.plugins import alchemy_config
 from app.server.postgres import EmbeddedPostgres
+from tests.browser import open_browser
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
@@ -242,3 +244,12 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    """A real Chromium without a window. Skipped, with a line that says how to get one, where there is none."""
+    browser = open_browser(tmp_path / "profile")
+    browser.implicitly_wait(5)
+    yield browser
+    browser.quit()

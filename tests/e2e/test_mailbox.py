@@ -1,6 +1,6 @@
 """`/dev/mail` in a real browser, with mails that another process sent."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import localtime
 from pathlib import Path
@@ -13,7 +13,6 @@ from sqlalchemy import URL
 from app.lib.mail.mailer import mail_folder
 from app.lib.settings import Settings
 from app.server.resources import build_mailer
-from tests.browser import open_browser
 from tests.live import LiveServer, free_port, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -25,14 +24,6 @@ HOSTILE = """<base href="https://evil.test" target="_self"><p id="text">safe</p>
 <form action="/dev/mail"><button>Send</button></form>
 <a id="top" href="/dev/mail" target="_top">Away</a>
 """
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chrome]:
-    browser = open_browser(tmp_path / "profile")
-    browser.implicitly_wait(5)
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

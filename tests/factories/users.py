@@ -2,6 +2,7 @@ from polyfactory import Use
 from polyfactory.factories.sqlalchemy_factory import SQLAlchemyFactory
 
 from app.domain.users.models import User
+from app.lib.db.models import utc_now
 
 
 class UserFactory(SQLAlchemyFactory[User]):
@@ -19,3 +20,5 @@ class UserFactory(SQLAlchemyFactory[User]):
     is_verified = True
     is_superuser = False
     last_login = None
+    created_at = Use(utc_now)
+    updated_at = Use(utc_now)

@@ -1,6 +1,6 @@
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
 from uuid import uuid4
@@ -8,13 +8,22 @@ from uuid import uuid4
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
-from app.domain.users.jobs import send_registration_notice, send_welcome_email
+from app.domain.users.jobs import (
+    KEEP_UNVERIFIED,
+    remove_unverified_accounts,
+    send_registration_notice,
+    send_welcome_email,
+)
+from app.domain.users.models import User
+from app.lib.db.models import utc_now
 from app.lib.mail.backends import text_of
 from app.lib.mail.mailer import Mailer
+from app.lib.settings import Settings
 from tests.conftest import API, SignedIn
+from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
 
 pytestmark = pytest.mark.integration
@@ -125,3 +134,26 @@ def test_whoever_is_gone_meanwhile_gets_no_mail(
     job(session, jobs.resources[Mailer], user_id=uuid4(), **arguments)
 
     assert mailbox == []
+
+
+@pytest.mark.parametrize(
+    ("needs_verified", "left"), [(True, {"new", "verified", "signed in", "administrator"}), (False, None)]
+)
+def test_accounts_that_nobody_verified_or_used_are_removed_where_verification_is_needed(
+    needs_verified: bool, left: set[str] | None, session: Session, settings: Settings
+) -> None:
+    old = {"is_verified": False, "created_at": utc_now() - KEEP_UNVERIFIED - timedelta(hours=1)}
+    users = [
+        UserFactory.build(first_name="abandoned", **old),
+        UserFactory.build(first_name="new", is_verified=False),
+        UserFactory.build(first_name="verified", **old | {"is_verified": True}),
+        UserFactory.build(first_name="signed in", **old, last_login=utc_now()),
+        UserFactory.build(first_name="administrator", **old, is_superuser=True),
+    ]
+    session.add_all(users)
+    session.flush()
+
+    remove_unverified_accounts(session, settings.model_copy(update={"require_verified_email": needs_verified}))
+
+    found = set(session.scalars(select(User.first_name)))
+    assert found == (left or {user.first_name for user in users})

@@ -66,7 +66,18 @@ def tick(session: Session) -> None:
     leave_trace(session, number=0)
 
 
-JOBS: list[Job[Any]] = [leave_trace, leave_trace_slowly, take_too_long, fail_at_first]
+@job()
+def run_into_a_timeout(session: Session) -> None:
+    """As a mail server's silence does."""
+    raise TimeoutError("the mail server is silent")
+
+
+@job()
+def from_newer_code(session: Session) -> None:
+    """No worker knows it."""
+
+
+JOBS: list[Job[Any]] = [leave_trace, leave_trace_slowly, take_too_long, fail_at_first, run_into_a_timeout]
 
 
 class Bench:

@@ -76,6 +76,9 @@ def test_a_periodic_job_takes_nothing_and_needs_a_good_cron_line(function: Any, 
         job(cron=cron)(function)
 
 
-def test_a_job_that_a_killed_worker_would_lose_is_refused() -> None:
-    with pytest.raises(JobDeclarationError, match="at least 3 retries"):
-        job(retries=2)
+@pytest.mark.parametrize(
+    ("options", "why"), [({"retries": 2}, "at least 3 retries"), ({"timeout": 0}, "needs a timeout")]
+)
+def test_a_job_that_could_be_lost_or_hang_for_ever_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(JobDeclarationError, match=why):
+        job(**options)

@@ -7,8 +7,10 @@ from app.lib.jobs.broker import enqueue
 from tests.lib.jobs.conftest import (
     Bench,
     fail_at_first,
+    from_newer_code,
     leave_trace,
     leave_trace_slowly,
+    run_into_a_timeout,
     take_too_long,
     tick,
 )
@@ -75,6 +77,23 @@ def test_a_job_that_takes_too_long_goes_to_another_thread_and_leaves_one_trace(b
 
         bench.wait_for("complete")
         assert bench.traces == [1]
+
+
+def test_a_timeout_inside_a_job_is_the_jobs_own_failure(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, run_into_a_timeout)
+
+        wait_until(lambda: "the mail server is silent" in str(bench.stored[0].error), seconds=5)
+
+
+def test_a_job_that_only_newer_code_knows_waits_for_a_newer_worker(bench: Bench) -> None:
+    with bench.worker():
+        bench.write(enqueue, from_newer_code)
+
+        wait_until(lambda: "JobUnknownError" in str(bench.stored[0].error), seconds=5)
+        [waiting] = bench.stored
+        assert (waiting.status, waiting.attempts) == ("queued", 1)
+        assert 50 < waiting.scheduled - waiting.queued / 1000 < 70
 
 
 def test_a_stop_waits_for_running_jobs_and_returns_at_once_without(bench: Bench) -> None:

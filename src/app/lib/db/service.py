@@ -49,13 +49,15 @@ class Service(SQLAlchemySyncRepositoryService[ModelT, SQLAlchemySyncRepository[M
         self.session.flush()
 
     def remove_batch(self, *where: ColumnElement[bool], limit: int = BATCH) -> int:
-        """Delete some of the rows that meet every condition, passing over those that are locked. Returns how many."""
-        some = select(self.model_type.id).where(*where).limit(limit).with_for_update(skip_locked=True)
-        gone = self.session.scalars(
-            delete(self.model_type).where(self.model_type.id.in_(some)).returning(self.model_type.id)
-        )
-        return len(gone.all())
+        return remove_batch(self.session, self.model_type, *where, limit=limit)
 
     def page(self, *where: ColumnElement[bool], page: PageRequest, sort: str, into: type[SchemaT]) -> Page[SchemaT]:
         """The rows that meet every condition, as `lib.pagination.paginate` answers them."""
         return paginate(self.session, self.model_type, *where, page=page, sort=sort, into=into)
+
+
+def remove_batch(session: AnySession, model: type[Model], *where: ColumnElement[bool], limit: int = BATCH) -> int:
+    """Delete some of the rows that meet every condition, passing over those that are locked. Returns how many."""
+    some = select(model.id).where(*where).limit(limit).with_for_update(skip_locked=True)
+    gone = session.scalars(delete(model).where(model.id.in_(some)).returning(model.id))
+    return len(gone.all())

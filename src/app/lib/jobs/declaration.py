@@ -67,6 +67,8 @@ def job(*, timeout: int = 60, retries: int = 5, cron: str | None = None) -> Call
     """
     if retries < 3:
         raise JobDeclarationError("a job needs at least 3 retries: a worker may be killed in the middle of one")
+    if timeout < 1:
+        raise JobDeclarationError("a job needs a timeout: nothing else finds out that it hangs")
 
     def declare(function: JobFunction[P]) -> Job[P]:
         return Job(function, timeout=timeout, retries=retries, cron=cron)

@@ -4,9 +4,11 @@ A job is held by the attempt that dequeued it. When a worker is taken for dead, 
 still live, its UPDATE finds another attempt's number, and everything its transaction did is rolled back.
 """
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import saq
 from saq.utils import now
@@ -19,7 +21,6 @@ BATCH = 1000
 """Rows that one transaction removes at most."""
 LOST = "The worker died, or lost the database for too long."
 UNWANTED = "An administrator called it off."
-LATE = "It took longer than its timeout."
 OVERDUE = 10
 """Seconds beyond its timeout after which any worker may take a job from a worker that still sends heartbeats."""
 
@@ -36,29 +37,26 @@ def complete(session: Session, job: saq.Job) -> None:
 
     Raises JobSupersededError when it is no longer ours.
     """
-    job.completed = now()
-    if not _settle(session, job, saq.Status.COMPLETE, keep=KEEP_COMPLETE):
+    kept_until = _from_now(KEEP_COMPLETE)
+    if not _store(session, job, _held_by(job), saq.Status.COMPLETE, completed=now(), kept_until=kept_until):
         raise JobSupersededError(job.key)
 
 
-def fail(session: Session, job: saq.Job, error: str) -> saq.Status | None:
-    """Let it run again later, or put it into the dead list after its last attempt.
+def fail(session: Session, job: saq.Job, error: str, *, delay: float | None = None) -> saq.Status | None:
+    """Let it run again after `delay` seconds (else by its back-off), or after its last attempt not at all.
 
     Returns what became of it; None when it is no longer ours.
     """
-    job.error = error
     if not job.retryable:
-        job.completed = now()
-        return saq.Status.FAILED if _settle(session, job, saq.Status.FAILED, keep=KEEP_DEAD) else None
-    at = int(time.time() + job.next_retry_delay())
-    return saq.Status.QUEUED if _requeue(session, job, at=at) else None
+        return _bury(session, job, _held_by(job), saq.Status.FAILED, error)
+    at = int(time.time() + (job.next_retry_delay() if delay is None else delay))
+    return _store(session, job, _held_by(job), saq.Status.QUEUED, scheduled=at, started=0, error=error)
 
 
-def release(session: Session, job: saq.Job) -> bool:
+def release(session: Session, job: saq.Job) -> None:
     """Give it back unrun, or cut off by a stop: another worker may have it at once, and the attempt does not count."""
-    is_ours = _requeue(session, job, at=int(time.time()), attempts=job.attempts - 1)
+    _store(session, job, _held_by(job), saq.Status.QUEUED, scheduled=_now(), started=0, attempts=job.attempts - 1)
     session.execute(_NOTIFY, {"channel": CHANNEL})
-    return is_ours
 
 
 def beat(session: Session, keys: Sequence[str], worker_id: str) -> None:
@@ -104,9 +102,7 @@ def revive(session: Session, key: str) -> bool:
     stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, dead).with_for_update())
     if stored is None:
         return False
-    job = decode(stored)
-    job.completed = 0
-    _store(session, job, saq.Status.QUEUED, where=true(), at=int(time.time()), attempts=0)
+    _store(session, decode(stored), true(), saq.Status.QUEUED, scheduled=_now(), started=0, completed=0, attempts=0)
     session.execute(_NOTIFY, {"channel": CHANNEL})
     return True
 
@@ -120,49 +116,40 @@ def call_off(session: Session, key: str) -> bool:
     stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, alive).with_for_update())
     if stored is None:
         return False
-    job = decode(stored)
-    job.error, job.completed = UNWANTED, now()
-    return _store(session, job, saq.Status.ABORTED, where=true(), expire_at=_from_now(KEEP_DEAD))
+    _bury(session, decode(stored), true(), saq.Status.ABORTED, UNWANTED)
+    return True
 
 
-def _from_now(period: timedelta) -> int:
-    return int(time.time() + period.total_seconds())
-
-
-def _settle(session: Session, job: saq.Job, status: saq.Status, *, keep: timedelta) -> bool:
-    return _store(session, job, status, where=_held_by(job), expire_at=_from_now(keep))
-
-
-def _requeue(session: Session, job: saq.Job, *, at: int, attempts: int | None = None) -> bool:
-    where = _held_by(job)
-    job.started = 0
-    return _store(session, job, saq.Status.QUEUED, where=where, at=at, attempts=attempts)
+def _bury(
+    session: Session, job: saq.Job, where: ColumnElement[bool], status: saq.Status, error: str
+) -> saq.Status | None:
+    return _store(session, job, where, status, completed=now(), error=error, kept_until=_from_now(KEEP_DEAD))
 
 
 def _store(
     session: Session,
     job: saq.Job,
+    where: ColumnElement[bool],
     status: saq.Status,
     *,
-    where: ColumnElement[bool],
-    at: int | None = None,
-    attempts: int | None = None,
-    expire_at: int | None = None,
-) -> bool:
-    """The whole row in one UPDATE. False when `where` did not hold."""
-    job.status = status
-    job.touched = now()
-    if at is not None:
-        job.scheduled = at
-    if attempts is not None:
-        job.attempts = attempts
-    changed = session.execute(
-        update(saq_jobs)
-        .where(saq_jobs.c.key == job.key, where)
-        .values(job=encode(job), status=status.value, scheduled=job.scheduled, expire_at=expire_at)
-        .returning(saq_jobs.c.key)
+    kept_until: int | None = None,
+    **changes: Any,
+) -> saq.Status | None:
+    """The whole row in one UPDATE. None when `where` did not hold."""
+    changed = dataclasses.replace(job, status=status, touched=now(), **changes)
+    row = {"job": encode(changed), "status": status.value, "scheduled": changed.scheduled, "expire_at": kept_until}
+    found = session.execute(
+        update(saq_jobs).where(saq_jobs.c.key == job.key, where).values(row).returning(saq_jobs.c.key)
     )
-    return changed.first() is not None
+    return status if found.first() else None
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _from_now(period: timedelta) -> int:
+    return int(time.time() + period.total_seconds())
 
 
 def _held_by(job: saq.Job) -> ColumnElement[bool]:

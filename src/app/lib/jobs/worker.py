@@ -29,6 +29,8 @@ RECOVER_SECONDS = 5
 PLAN_SECONDS = 20
 """How often the next run of every periodic job is looked after: a minute is the finest that cron knows."""
 RECONNECT_SECONDS = 0.5
+UNKNOWN_SECONDS = 60
+"""Before a job that this worker does not know is tried again: time for a deployment to replace the worker."""
 LAST_WORDS = 10_000
 """Characters of a traceback that are kept, from its end."""
 DATABASE_ERRORS = (SQLAlchemyError, psycopg.Error, psycopg_pool.PoolTimeout)
@@ -39,6 +41,10 @@ logger: Any = structlog.get_logger("app.jobs")
 
 class JobTimeoutError(Exception):
     """The job's thread still runs, but what it does will not be kept."""
+
+
+class JobUnknownError(Exception):
+    """Newer code has enqueued it, perhaps, while this worker is about to be replaced."""
 
 
 class JobWorker(Worker[Any]):
@@ -156,14 +162,18 @@ class JobWorker(Worker[Any]):
         return taken
 
     async def _attend(self, job: saq.Job) -> None:
+        if job.function not in self._jobs:
+            await self._record_failure(job, JobUnknownError(job.function), delay=UNKNOWN_SECONDS)
+            return
         thread = asyncio.get_running_loop().run_in_executor(self.pool, self._run, job)
-        try:
-            await asyncio.wait_for(asyncio.shield(thread), job.timeout)
-        except TimeoutError:
-            await self._record_failure(job, JobTimeoutError(ledger.LATE))
+        done, _ = await asyncio.wait([thread], timeout=job.timeout)
+        if not done:
+            await self._record_failure(job, JobTimeoutError(f"after {job.timeout} s"))
             await asyncio.wait([thread])  # a thread cannot be stopped; its slot stays taken
-        except Exception as error:  # noqa: BLE001  (whatever a job raises is the job's failure, and is recorded)
+        elif error := thread.exception():
             await self._record_failure(job, error)
+        else:
+            self.queue.complete += 1  # the dashboard shows it
 
     def _run(self, job: saq.Job) -> None:
         """In a thread. The job's effects and its completion commit together."""
@@ -180,9 +190,11 @@ class JobWorker(Worker[Any]):
             self._database.write_once(work)
             logger.info("job done", attempt=job.attempts, ms=round((time.perf_counter() - began) * 1000, 1))
 
-    async def _record_failure(self, job: saq.Job, error: Exception) -> None:
+    async def _record_failure(self, job: saq.Job, error: BaseException, *, delay: float | None = None) -> None:
         words = "".join(traceback.format_exception(error))[-LAST_WORDS:]
-        became = await self._keep(lambda session: ledger.fail(session, job, _storable(words)))
+        became = await self._keep(lambda session: ledger.fail(session, job, _storable(words), delay=delay))
+        self.queue.retried += became is saq.Status.QUEUED
+        self.queue.failed += became is saq.Status.FAILED
         logger.warning(
             "job failed",
             job=job.function,
