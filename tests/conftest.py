@@ -86,9 +86,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def logs(settings: Settings) -> None:
+    """As the application writes them, in every test, so that none depends on another having configured them."""
+    configure_logging(settings)
+
+
 @pytest.fixture(scope="session")
 def app(settings: Settings, database_url: URL) -> Litestar:
-    configure_logging(settings)
     return build_app(settings, database_url)
 
 

@@ -6,7 +6,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 __all__ = ["LINE", "UNSET", "Line", "Schema", "Text", "UnsetType"]
 
-LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)"
+"""Python's `$` also matches before a last line break, unlike that of JavaScript."""
 
 # PostgreSQL cannot store NUL, and nobody types one.
 Line = Annotated[str, Meta(pattern=LINE)]

@@ -8,12 +8,11 @@ from app.domain.files.models import Avatar, File
 from app.domain.files.schemas import AvatarRead, FileCreate, FileRead, FileSort
 from app.domain.files.services import AvatarService, FileService, attachment_of, visible_to
 from app.lib.access import CurrentUser, authenticated, public
-from app.lib.dependencies import AppSettings, FileStorage
+from app.lib.dependencies import AppSettings, Caching, FileStorage
 from app.lib.downloads import ASK_AGAIN, FOR_EVER, download, picture
 from app.lib.images import MEDIA_TYPE
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import delete, get, post, put
-from app.lib.storage import Storage
 
 
 class FileController(Controller):
@@ -90,10 +89,13 @@ class MyAvatarController(Controller):
     guards = [authenticated]
 
     @get(gate="storage", uncompressed=True, media_type=MEDIA_TYPE)
-    def get_my_avatar(self, avatars: AvatarService, storage: FileStorage, me: CurrentUser) -> Response[bytes]:
+    def get_my_avatar(
+        self, avatars: AvatarService, storage: FileStorage, cache: Caching, me: CurrentUser
+    ) -> Response[bytes]:
         """Show my picture."""
         avatar = avatars.get_one(Avatar.user_id == me.id)
-        return picture(_content(avatar, storage), media_type=MEDIA_TYPE, cache_control=ASK_AGAIN)
+        content = avatars.picture(avatar.id, storage=storage, cache=cache)
+        return picture(content, media_type=MEDIA_TYPE, cache_control=ASK_AGAIN)
 
     @put(gate="pictures")
     def replace_my_avatar(
@@ -121,15 +123,12 @@ class AvatarController(Controller):
     guards = [public]
 
     @get("/{avatar_id:uuid}", gate="storage", uncompressed=True, media_type=MEDIA_TYPE)
-    def get_avatar(self, avatar_id: FromPath[UUID], avatars: AvatarService, storage: FileStorage) -> Response[bytes]:
+    def get_avatar(
+        self, avatar_id: FromPath[UUID], avatars: AvatarService, storage: FileStorage, cache: Caching
+    ) -> Response[bytes]:
         """Show the picture of a user, as `avatar_url` names it.
 
         A new picture has a new address, so browsers may keep this one for ever.
         """
-        avatar = avatars.get_one(Avatar.id == avatar_id)
-        return picture(_content(avatar, storage), media_type=MEDIA_TYPE, cache_control=FOR_EVER)
-
-
-def _content(avatar: Avatar, storage: Storage) -> bytes:
-    """At most some tens of kilobytes, and never changed."""
-    return storage.read(avatar.id)
+        content = avatars.picture(avatar_id, storage=storage, cache=cache)
+        return picture(content, media_type=MEDIA_TYPE, cache_control=FOR_EVER)

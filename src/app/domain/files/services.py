@@ -13,6 +13,7 @@ from app.domain.files.jobs import delete_blob
 from app.domain.files.models import Avatar, File
 from app.domain.users.models import User
 from app.lib.access import Principal
+from app.lib.cache import Cache, Region, invalidate
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession, after_rollback
 from app.lib.downloads import Attachment, disposition
@@ -22,6 +23,8 @@ from app.lib.images import MEDIA_TYPE, square_picture
 from app.lib.jobs.broker import enqueue
 from app.lib.storage import Storage
 
+AVATARS = Region("avatars", bytes, seconds=3600)
+"""Public pictures by their ids, which nobody can guess; whoever asks, the answer is the same."""
 AVATAR_SIDE = 512
 """Pixels."""
 UNCERTAIN = timedelta(minutes=1)
@@ -68,6 +71,10 @@ class AvatarService(Service[Avatar]):
 
     repository_type = Repo
 
+    def picture(self, avatar_id: UUID, *, storage: Storage, cache: Cache) -> bytes:
+        """At most some tens of kilobytes. Raises NotFoundError."""
+        return cache.get_or_create(AVATARS, avatar_id, lambda: storage.read(self.get_one(Avatar.id == avatar_id).id))
+
     def replace(self, content: IO[bytes], *, user_id: UUID, public_url: str, storage: Storage) -> str:
         """Draw the picture anew and make it the user's. Returns its URL, which begins with `public_url`.
 
@@ -88,8 +95,9 @@ class AvatarService(Service[Avatar]):
     def _point_to(self, url: str | None, *, user_id: UUID) -> None:
         """The lock on the user's row comes first: of two changes at once, the second sees what the first has made."""
         self.session.execute(update(User).where(User.id == user_id).values(avatar_url=url))
-        gone = delete(Avatar).where(Avatar.user_id == user_id).returning(Avatar.id)
-        for avatar_id in self.session.scalars(gone).all():
+        gone = self.session.scalars(delete(Avatar).where(Avatar.user_id == user_id).returning(Avatar.id)).all()
+        for avatar_id in gone:
+            invalidate(self.session, AVATARS, avatar_id)
             enqueue(self.session, delete_blob, blob_id=avatar_id)
 
 

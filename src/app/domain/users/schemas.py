@@ -9,7 +9,7 @@ from app.lib.schema import UNSET, Line, Schema, UnsetType
 
 Email = Annotated[Line, Meta(min_length=3, max_length=MAX_LENGTH, examples=["ada@example.com"])]
 Name = Annotated[Line, Meta(min_length=1, max_length=100, examples=["Ada"])]
-Phone = Annotated[str, Meta(pattern=r"^\+?[0-9 ()./-]{5,32}$", examples=["+44 20 7946 0000"])]
+Phone = Annotated[str, Meta(pattern=r"^\+?[0-9 ()./-]{5,32}$(?!\n)", examples=["+44 20 7946 0000"])]
 NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
 """Any characters, spaces included, and no composition rules (NIST SP 800-63B section 3.1.1.2)."""
 
