@@ -1,79 +1,32 @@
 """Everything that can be configured, from the environment or `.env`. Read once, at start-up."""
 
 import os
-import re
 import secrets
 import string
 from functools import lru_cache
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
-from app.lib.mail.message import address
+from app.lib.setting_types import (
+    CommaSeparated,
+    Directory,
+    MailAddress,
+    Networks,
+    PostgresUrl,
+    PostgresUrls,
+    PublicUrl,
+    RateLimit,
+    RedisUrl,
+    StorageUrl,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SECRET_KEY_BYTES = 32
-
-
-def _split_commas(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _postgres_url(value: str) -> str:
-    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
-    try:
-        driver = make_url(value).drivername
-    except (ArgumentError, ValueError):
-        raise ValueError("this is not a database URL, such as postgresql://user:password@host:5432/name") from None
-    if driver.partition("+")[0] not in {"postgres", "postgresql"}:
-        raise ValueError("only PostgreSQL is supported: start the URL with postgresql://")
-    return value
-
-
-def _redis_url(value: str) -> str:
-    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("this is not the URL of a Redis, such as redis://:password@host:6379/0")
-    return value
-
-
-def _rate_limit(value: str) -> str:
-    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", value):
-        raise ValueError("write a number, `/` and second, minute, hour or day, such as 10/minute")
-    return value
-
-
-def _mail_address(value: str) -> str:
-    """Raises UnsafeHeaderError, which is a ValueError."""
-    address(value)
-    return value
-
-
-def _network(value: str) -> str:
-    if value != "*":
-        ip_network(value)
-    return value
-
-
-CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
-StorageUrl = Annotated[str, Field(pattern=r"^(|file:///[^?#]+|s3://[^/?#]+(/[^?#]*)?)$")]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-RateLimit = Annotated[str, AfterValidator(_rate_limit)]
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
-Network = Annotated[str, AfterValidator(_network)]
-PublicUrl = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value).rstrip("/")),
-    Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._-]+)*$"),
-]
-Directory = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class UnsafeSettingsError(Exception):
@@ -106,7 +59,7 @@ class Settings(BaseSettings):
 
     backend_cors_origins: CommaSeparated = ()
     allowed_hosts: CommaSeparated = ()
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_commas)] = ()
+    trusted_proxies: Networks = ()
     max_body_size: PositiveInt = 1024 * 1024
 
     database_url: PostgresUrl | None = Field(default=None, repr=False)
@@ -115,9 +68,7 @@ class Settings(BaseSettings):
     db_user: str = "keel"
     db_password: str = Field(default="", repr=False)
     db_name: str = "keel"
-    database_replica_urls: Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
-        default=(), repr=False
-    )
+    database_replica_urls: PostgresUrls = Field(default=(), repr=False)
     db_echo: bool = False
     db_pool_size: PositiveInt = 8
 

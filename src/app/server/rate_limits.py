@@ -1,5 +1,6 @@
 """Too many requests are refused before they cost anything: counted in Redis, or in the memory of this process."""
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from limits.aio.storage.redis.bridge import RedisBridge
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Send
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,8 +23,8 @@ ALSO_BY_ADDRESS = {"sign_in"}
 """Classes that count the address of those who are signed in, too: an account costs nothing."""
 RATE_LIMIT_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 CONNECTIONS = 16
-PATIENCE = 1.0
-"""Seconds for each step: a free connection, connecting, the answer."""
+PATIENCE = 2.0
+"""Seconds for each step: connecting, and the answer. Shorter ones are missed by a process that is merely busy."""
 REST = 5.0
 """Seconds in which a lost Redis is left alone: longer than all steps, so that no request outlives its outage."""
 
@@ -44,10 +45,9 @@ class RedisWindows:
     """The counts that all processes share. Raises RedisError. Belongs to the event loop that first uses it."""
 
     def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
-            timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             socket_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),  # a connection that an earlier restart has cut
@@ -82,6 +82,7 @@ class RateLimiter:
         self._limits = {name: parse(limit) for name, limit in limits.items()}
         self._memory = {name: MemoryWindows(limit) for name, limit in self._limits.items()}
         self._redis = RedisWindows(redis_url) if redis_url else None
+        self._connections = asyncio.Semaphore(CONNECTIONS)
         self._is_lost = False
         self._retry_at = 0.0
 
@@ -90,11 +91,14 @@ class RateLimiter:
         if self._redis is None or self._rests():
             return self._memory[name].hit(caller)
         is_trial = self._is_lost
-        try:
-            window = await self._redis.hit(name, self._limits[name], caller)
-        except RedisError as error:
-            self._lose(error)
-            return self._memory[name].hit(caller)
+        async with self._connections:
+            if self._is_lost and not is_trial:  # while this one waited for its turn
+                return self._memory[name].hit(caller)
+            try:
+                window = await self._redis.hit(name, self._limits[name], caller)
+            except RedisError as error:
+                self._lose(error)
+                return self._memory[name].hit(caller)
         if is_trial:
             self._is_lost = False
             logger.info("rate limits are counted in Redis again")

@@ -1,0 +1,69 @@
+"""The kinds of values that settings have, each checked when it is read. What they refuse, they do not repeat."""
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.lib.mail.message import address
+
+
+def _split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _postgres_url(value: str) -> str:
+    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
+    try:
+        driver = make_url(value).drivername
+    except (ArgumentError, ValueError):
+        raise ValueError("this is not a database URL, such as postgresql://user:password@host:5432/name") from None
+    if driver.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError("only PostgreSQL is supported: start the URL with postgresql://")
+    return value
+
+
+def _redis_url(value: str) -> str:
+    """Raises ValueError, which says nothing of the URL itself: it holds a password."""
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("this is not the URL of a Redis, such as redis://:password@host:6379/0")
+    return value
+
+
+def _rate_limit(value: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", value):
+        raise ValueError("write a number, `/` and second, minute, hour or day, such as 10/minute")
+    return value
+
+
+def _mail_address(value: str) -> str:
+    """Raises UnsafeHeaderError, which is a ValueError."""
+    address(value)
+    return value
+
+
+def _network(value: str) -> str:
+    if value != "*":
+        ip_network(value)
+    return value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+PostgresUrls = Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_split_commas)]
+StorageUrl = Annotated[str, Field(pattern=r"^(|file:///[^?#]+|s3://[^/?#]+(/[^?#]*)?)$")]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+RateLimit = Annotated[str, AfterValidator(_rate_limit)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split_commas)]
+PublicUrl = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value).rstrip("/")),
+    Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._-]+)*$"),
+]
+Directory = Annotated[Path, AfterValidator(Path.expanduser)]
