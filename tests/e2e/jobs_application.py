@@ -48,7 +48,7 @@ class RequestController(Controller):
     def create_request(self, data: JSONBody[RequestCreate], session: Session) -> RequestCreate:
         """Store a row and enqueue a job."""
         session.execute(text("INSERT INTO requests VALUES (:number)"), {"number": data.number})
-        enqueue(session, leave_effect, number=data.number)
+        enqueue(session, leave_effect, key=f"effect:{data.number}", number=data.number)
         if data.outcome == "refused":
             raise ConflictError
         return data

@@ -23,6 +23,7 @@ StartServer = Callable[..., LiveServer]
 StartWorker = Callable[..., LiveWorker]
 
 REQUESTS = 300
+ATTEMPTS = "SELECT (convert_from(job, 'UTF8')::jsonb->>'attempts')::int FROM saq_jobs WHERE key NOT LIKE 'cron:%'"
 DELAYS = """
     SELECT (document->>'started')::bigint - (document->>'queued')::bigint
     FROM saq_jobs, LATERAL (SELECT convert_from(job, 'UTF8')::jsonb AS document) WHERE key NOT LIKE 'cron:%'
@@ -83,6 +84,7 @@ def test_jobs_run_are_transactions_committed_though_the_worker_is_killed_three_t
         statuses = sending.result()
 
     wait_until(lambda: unfinished(live_database) == 0, seconds=RECOVERED)
+    assert max(stored(live_database, ATTEMPTS)) > 1, "no kill has met a job while it ran"
     committed = requests(live_database)
     assert effects(live_database) == committed
     assert len(committed) == statuses.count(201) == REQUESTS * 4 // 6

@@ -10,15 +10,13 @@ from app.domain.sessions import jobs as sessions
 from app.domain.users import jobs as users
 from app.lib.db.database import Database
 from app.lib.jobs.declaration import Job
+from app.lib.jobs.ledger import OVERDUE
 from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
 JOB_MODULES = [files, sessions, users]
 """A new feature's jobs module is added here, and nowhere else."""
-
-LONGEST_JOB = 120
-"""Seconds that a job may leave its transaction idle, for example while a mail server takes its time."""
 
 
 def all_jobs() -> list[Job[Any]]:
@@ -31,17 +29,18 @@ def _jobs_of(module: ModuleType) -> list[Job[Any]]:
 
 def build_worker(settings: Settings, url: URL | str, *, concurrency: int, grace: float) -> JobWorker:
     """Connects to nothing until it serves."""
+    jobs = all_jobs()
     database = Database(
         url,
         pool_size=concurrency + 1,
         echo=settings.db_echo,
         name="keel-worker",
-        idle_timeout=LONGEST_JOB,
+        idle_timeout=max(job.timeout for job in jobs) + OVERDUE,  # while it waits for a mail server, perhaps
         pool_pre_ping=True,
     )
     return JobWorker(
         url,
-        all_jobs(),
+        jobs,
         database=database,
         resources=job_resources(settings),
         concurrency=concurrency,

@@ -82,6 +82,13 @@ def test_jobs_are_listed_in_pages_by_state_by_text_and_in_order(admin: SignedIn,
     assert admin.get("/jobs?q=ended_sess").json()["total"] == 4
 
 
+def test_jobs_are_listed_by_the_time_they_were_asked_for(admin: SignedIn, session: Session) -> None:
+    store(session, "one")
+
+    assert keys(admin.get("/jobs?created_after=2026-01-01T00:00:00Z")) == ["one"]
+    assert keys(admin.get("/jobs?created_before=2026-01-01T00:00:00Z")) == []
+
+
 @pytest.mark.parametrize("query", ["status=lost", "sort=job", "cursor=", "limit=101"])
 def test_what_the_list_does_not_know_is_refused(query: str, admin: SignedIn) -> None:
     assert admin.get(f"/jobs?{query}").status_code == 400

@@ -12,6 +12,7 @@ from sqlalchemy import URL, NullPool, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from app.lib.db.database import Database
+from app.lib.errors import ApplicationError
 from app.lib.jobs.broker import decode, saq_jobs
 from app.lib.jobs.declaration import Job, job
 from app.lib.jobs.worker import JobWorker
@@ -72,12 +73,40 @@ def run_into_a_timeout(session: Session) -> None:
     raise TimeoutError("the mail server is silent")
 
 
+class KeptRefusalError(ApplicationError):
+    """In a request, what was written before it is committed."""
+
+    keeps_writes = True
+
+
+@job(retries=3)
+def refuse_and_keep(session: Session) -> None:
+    leave_trace(session, number=1)
+    raise KeptRefusalError
+
+
+@job(retries=3)
+def run_out_of_items(session: Session) -> None:
+    next(iter(()))
+
+
+@job(retries=3)
+def leave_the_process(session: Session) -> None:
+    raise SystemExit(3)
+
+
+@job(retries=3, cron="* * * * *")
+def fail_every_minute(session: Session) -> None:
+    raise RuntimeError("every minute")
+
+
 @job()
 def from_newer_code(session: Session) -> None:
     """No worker knows it."""
 
 
 JOBS: list[Job[Any]] = [leave_trace, leave_trace_slowly, take_too_long, fail_at_first, run_into_a_timeout]
+JOBS += [refuse_and_keep, run_out_of_items, leave_the_process]
 
 
 class Bench:

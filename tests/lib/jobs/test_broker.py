@@ -16,7 +16,6 @@ from app.lib.jobs.broker import (
     KEEP_COMPLETE,
     MAX_RETRY_DELAY,
     QUEUE,
-    RETRY_DELAY,
     SCHEMA_VERSION,
     enqueue,
     enqueue_at,
@@ -28,7 +27,8 @@ pytestmark = pytest.mark.integration
 SCHEMA = """
     SELECT 'column', table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
     WHERE table_name LIKE 'saq_%'
-    UNION ALL SELECT 'index', tablename, indexname, indexdef, '', '' FROM pg_indexes WHERE tablename LIKE 'saq_%'
+    UNION ALL SELECT 'index', tablename, indexname, indexdef, '', '' FROM pg_indexes
+        WHERE tablename LIKE 'saq_%' AND indexname <> 'ix_saq_jobs_expire_at'
     ORDER BY 1, 2, 3
 """
 ROW = "SELECT key, queue, status, priority, group_key, scheduled, expire_at, convert_from(job, 'UTF8') FROM saq_jobs"
@@ -56,7 +56,7 @@ def test_we_write_what_saq_itself_would_write(at: int, bench: Bench) -> None:
         "heartbeat": HEARTBEAT,
         "retries": 5,
         "ttl": int(KEEP_COMPLETE.total_seconds()),
-        "retry_delay": RETRY_DELAY,
+        "retry_delay": leave_trace.retry_delay,
         "retry_backoff": MAX_RETRY_DELAY,
     }
     asyncio.run(with_saq(bench.url, "jobs.leave_trace", key="theirs", scheduled=at, number=3, **options))
@@ -105,6 +105,17 @@ def test_one_key_is_one_job_until_it_is_done(bench: Bench) -> None:
 
     assert bench.write(enqueue, leave_trace, key="welcome", number=3)
     assert [job.kwargs for job in bench.stored] == [{"number": 3}]
+
+
+def test_once_is_once_also_after_it_has_ended(bench: Bench) -> None:
+    assert bench.write(enqueue, leave_trace, key="notice", once=True, number=1)
+    bench.execute("UPDATE saq_jobs SET scheduled = 1")
+    with bench.worker():
+        bench.wait_for("complete")
+
+    assert not bench.write(enqueue, leave_trace, key="notice", once=True, number=2)
+
+    assert [job.kwargs for job in bench.stored] == [{"number": 1}]
 
 
 def test_a_job_for_later_is_scheduled(bench: Bench) -> None:

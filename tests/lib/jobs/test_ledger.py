@@ -54,8 +54,8 @@ def test_of_two_that_recover_at_once_one_takes_the_job(bench: Bench) -> None:
 def test_only_what_is_dead_can_be_revived(bench: Bench) -> None:
     bench.write(enqueue, leave_trace, key="one", number=1)
 
-    assert not bench.write(ledger.revive, "one")
-    assert not bench.write(ledger.revive, "none")
+    assert not bench.write(ledger.retry, "one")
+    assert not bench.write(ledger.retry, "none")
 
 
 def test_finished_jobs_go_when_their_time_is_over_and_a_batch_at_a_time(

@@ -1,16 +1,22 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from app.lib.jobs import ledger
+from app.lib.jobs import ledger, worker
 from app.lib.jobs.broker import enqueue
+from app.lib.jobs.declaration import Job
 from tests.lib.jobs.conftest import (
     Bench,
     fail_at_first,
+    fail_every_minute,
     from_newer_code,
+    leave_the_process,
     leave_trace,
     leave_trace_slowly,
+    refuse_and_keep,
     run_into_a_timeout,
+    run_out_of_items,
     take_too_long,
     tick,
 )
@@ -61,7 +67,7 @@ def test_after_its_last_attempt_a_job_is_dead_until_somebody_revives_it(bench: B
         wait_until(bench.is_dead, seconds=15)
         assert (bench.traces, bench.stored[0].attempts) == ([], 3)
 
-        assert bench.write(ledger.revive, bench.stored[0].key)
+        assert bench.write(ledger.retry, bench.stored[0].key)
         bench.wait_for("complete")
         assert (bench.traces, bench.stored[0].attempts) == ([1], 1)
 
@@ -90,10 +96,28 @@ def test_a_job_that_only_newer_code_knows_waits_for_a_newer_worker(bench: Bench)
     with bench.worker():
         bench.write(enqueue, from_newer_code)
 
-        wait_until(lambda: "JobUnknownError" in str(bench.stored[0].error), seconds=5)
+        wait_until(lambda: bench.stored[0].scheduled > 0, seconds=5)
         [waiting] = bench.stored
-        assert (waiting.status, waiting.attempts) == ("queued", 1)
+        assert (waiting.status, waiting.attempts) == ("queued", 0)
         assert 50 < waiting.scheduled - waiting.queued / 1000 < 70
+
+
+def test_a_job_that_nobody_has_known_for_a_day_fails(bench: Bench) -> None:
+    bench.write(enqueue, from_newer_code)
+    bench.execute(SILENCE.replace("touched", "queued"))
+    with bench.worker():
+        wait_until(lambda: "JobUnknownError" in str(bench.stored[0].error), seconds=5)
+
+
+@pytest.mark.parametrize("job", [refuse_and_keep, run_out_of_items, leave_the_process])
+def test_whatever_a_job_raises_nothing_of_it_is_kept_and_its_slot_is_free_again(job: Job[Any], bench: Bench) -> None:
+    with bench.worker(concurrency=1):
+        bench.write(enqueue, job)
+        wait_until(bench.is_dead, seconds=15)
+        assert (bench.traces, bench.stored[0].attempts) == ([], 3)
+
+        bench.write(enqueue, leave_trace, number=2)
+        bench.wait_for("failed", "complete")
 
 
 def test_a_stop_waits_for_running_jobs_and_returns_at_once_without(bench: Bench) -> None:
@@ -148,12 +172,25 @@ def test_heartbeats_keep_a_long_job_with_its_worker(bench: Bench) -> None:
         bench.wait_for("complete")
 
 
-def test_a_periodic_job_is_enqueued_for_its_next_time_once_however_many_workers_there_are(bench: Bench) -> None:
+def test_a_periodic_job_runs_once_at_each_time_however_many_workers_there_are(bench: Bench) -> None:
     with bench.worker(tick), bench.worker(tick):
-        wait_until(lambda: [job.key for job in bench.stored] == ["cron:jobs.tick"], seconds=5)
-        first = bench.stored[0].scheduled
+        wait_until(lambda: len(bench.stored) == 1, seconds=5)
+        [planned] = bench.stored
+        assert (planned.key, planned.scheduled % 60) == (f"cron:jobs.tick:{planned.scheduled}", 0)
 
         bench.make_due()
-        bench.wait_for("complete")
-    assert bench.traces == [0]
-    assert first % 60 == 0
+        wait_until(lambda: bench.stored[0].status == "complete", seconds=5)
+        assert bench.traces == [0]
+
+
+def test_a_periodic_job_that_died_is_in_the_dead_list_while_its_next_run_is_planned(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PLAN_SECONDS", 0.1)
+    with bench.worker(fail_every_minute):
+        wait_until(lambda: len(bench.stored) == 1, seconds=5)
+        wait_until(bench.is_dead, seconds=15)
+
+        wait_until(lambda: len(bench.stored) >= 2, seconds=70)
+        assert bench.stored[0].status == "failed"
+        assert "every minute" in str(bench.stored[0].error)

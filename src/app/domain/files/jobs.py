@@ -15,7 +15,7 @@ KEEP_ORPHANS = timedelta(days=1)
 """Much longer than an upload takes from its blob to its COMMIT."""
 
 
-@job()
+@job(retries=10, retry_delay=30)
 def delete_blob(session: Session, storage: Storage, *, blob_id: UUID) -> None:
     """Delete a blob unless a row names it."""
     for orphan in _orphans(session, [blob_id]):

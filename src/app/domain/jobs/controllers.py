@@ -6,9 +6,8 @@ from litestar.status_codes import HTTP_200_OK
 from sqlalchemy.orm import Session
 
 from app.domain.jobs.schemas import JobRead, JobSort, JobStatus
-from app.domain.jobs.services import describe_job, describe_queue, get_job, page_of_jobs, retry_job
+from app.domain.jobs.services import abort_job, describe_job, describe_queue, get_job, page_of_jobs, retry_job
 from app.lib.access import administrator
-from app.lib.jobs import ledger
 from app.lib.pagination import Page, PageQuery
 from app.lib.routing import get, post
 
@@ -68,5 +67,4 @@ class JobDashboardController(Controller):
     @post("/{queue:str}/jobs/{key:str}/abort", status_code=HTTP_200_OK)
     def abort_queued_job(self, key: FromPath[str], session: Session) -> dict[str, Any]:
         """Call off a job that waits or runs."""
-        ledger.call_off(session, key)
-        return {"job": describe_job(get_job(session, key))}
+        return {"job": describe_job(abort_job(session, key))}

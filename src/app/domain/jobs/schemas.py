@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 import saq
+from msgspec import convert
 
 from app.lib.schema import Schema
 
@@ -14,7 +15,7 @@ class JobRead(Schema):
 
     key: str
     name: str
-    status: str
+    status: JobStatus
     arguments: dict[str, Any]
     attempts: int
     retries: int
@@ -29,7 +30,7 @@ class JobRead(Schema):
         return cls(
             key=row.key,
             name=row.function,
-            status=row.status.value,
+            status=convert(row.status.value, JobStatus),
             arguments=row.kwargs or {},
             attempts=row.attempts,
             retries=row.retries,

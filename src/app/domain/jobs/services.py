@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import saq
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from app.domain.jobs.errors import JobNotDeadError
@@ -14,15 +14,13 @@ from app.lib.pagination import Page, PageRequest
 
 SHOWN_JOBS = 200
 """On the dashboard, the newest; the API has them all, in pages."""
-UNFINISHED = (saq.Status.QUEUED.value, saq.Status.ACTIVE.value)
-DEAD = (saq.Status.FAILED.value, saq.Status.ABORTED.value)
 
 
 def page_of_jobs(session: Session, *, status: str | None, page: PageRequest, sort: str) -> Page[JobRead]:
     """Raises InvalidInputError for a cursor: finished jobs expire, so this list does not grow without bound."""
     if page.cursor is not None:
         raise InvalidInputError("This list is read in pages, with limit and offset.", field="cursor")
-    where = (saq_jobs.c.status == status if status else true(), _contains(page.q))
+    where = (saq_jobs.c.status == status if status else true(), _contains(page.q), *_queued_within(page))
     order = [saq_jobs.c.scheduled, saq_jobs.c.key]
     rows = session.scalars(
         select(saq_jobs.c.job)
@@ -46,9 +44,15 @@ def get_job(session: Session, key: str) -> saq.Job:
 
 def retry_job(session: Session, key: str) -> saq.Job:
     """Run a dead job again. Raises NotFoundError, or JobNotDeadError for one that is not dead."""
-    if not ledger.revive(session, key):
+    if not ledger.retry(session, key):
         get_job(session, key)
         raise JobNotDeadError
+    return get_job(session, key)
+
+
+def abort_job(session: Session, key: str) -> saq.Job:
+    """Put a job that waits or runs into the dead list; one that has ended stays as it is. Raises NotFoundError."""
+    ledger.abort(session, key)
     return get_job(session, key)
 
 
@@ -87,8 +91,22 @@ def _workers(session: Session) -> dict[str, Any]:
 
 
 def _shown_jobs(session: Session) -> Sequence[saq.Job]:
-    newest = select(saq_jobs.c.job).where(saq_jobs.c.status.in_(UNFINISHED + DEAD)).order_by(saq_jobs.c.lock_key.desc())
+    newest = (
+        select(saq_jobs.c.job)
+        .where(saq_jobs.c.status.in_(ledger.PENDING + ledger.DEAD))
+        .order_by(saq_jobs.c.lock_key.desc())
+    )
     return [decode(stored) for stored in session.scalars(newest.limit(SHOWN_JOBS))]
+
+
+def _queued_within(page: PageRequest) -> list[ColumnElement[bool]]:
+    queued = cast(DOCUMENT["queued"].astext, BigInteger)
+    conditions = []
+    if page.created_after is not None:
+        conditions.append(queued >= page.created_after.timestamp() * 1000)
+    if page.created_before is not None:
+        conditions.append(queued < page.created_before.timestamp() * 1000)
+    return conditions
 
 
 def _contains(q: str | None) -> ColumnElement[bool]:

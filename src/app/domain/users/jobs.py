@@ -14,14 +14,14 @@ from app.lib.settings import Settings
 KEEP_UNVERIFIED = timedelta(days=7)
 
 
-@job()
+@job(retries=10, retry_delay=30)
 def send_welcome_email(session: Session, mailer: Mailer, *, user_id: UUID) -> None:
     """Greet somebody whose address is new here."""
     if user := session.get(User, user_id):
         mailer.send("users/welcome", to=user.email, name=_known_name(user), key=str(user_id))
 
 
-@job()
+@job(retries=10, retry_delay=30)
 def send_registration_notice(session: Session, mailer: Mailer, *, user_id: UUID, day: date) -> None:
     """Tell somebody who has an account that their address was used to register, which the one who did is not told."""
     if user := session.get(User, user_id):

@@ -1,4 +1,3 @@
-from datetime import UTC, datetime, time
 from uuid import UUID
 
 from sqlalchemy import select
@@ -12,7 +11,7 @@ from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.email_address import canonical_email
 from app.lib.errors import InvalidInputError
-from app.lib.jobs.broker import enqueue, enqueue_at
+from app.lib.jobs.broker import enqueue
 from app.lib.passwords import Passwords
 
 
@@ -78,9 +77,7 @@ class UserService(Service[User]):
         )
 
     def _notify_of_registration(self, user_id: UUID) -> None:
-        """Once a day at most, whoever tries how often: of a key and a time that were enqueued before there is no
-        second job, even when the first has ended, as long as ended jobs are kept."""
+        """Once a day at most, whoever tries how often."""
         day = utc_now().date()
-        midnight = int(datetime.combine(day, time(), UTC).timestamp())
         key = f"registration-notice:{user_id}:{day}"
-        enqueue_at(self.session, send_registration_notice, at=midnight, key=key, user_id=user_id, day=day)
+        enqueue(self.session, send_registration_notice, key=key, once=True, user_id=user_id, day=day)

@@ -23,8 +23,8 @@ SCHEMA_VERSION = 3
 """Of SAQ's tables, as our migration makes them; a test compares with what SAQ would make itself."""
 HEARTBEAT = 15
 """Seconds after which a running job that nobody has touched is taken to have died with its worker."""
-RETRY_DELAY, MAX_RETRY_DELAY = 2.0, 600.0
-"""Seconds. Attempt n waits for a random time of up to RETRY_DELAY * 2^(n-1): jitter keeps a herd from returning."""
+MAX_RETRY_DELAY = 600.0
+"""Seconds between two attempts, at most."""
 KEEP_COMPLETE = timedelta(days=1)
 KEEP_DEAD = timedelta(days=30)
 
@@ -42,6 +42,7 @@ saq_jobs = Table(
     Column("expire_at", BigInteger),
     Index("saq_jobs_status_queue_group_key_idx", "status", "queue", "group_key"),
     Index("saq_jobs_status_queue_priority_scheduled_idx", "status", "queue", "priority", "scheduled"),
+    Index("ix_saq_jobs_expire_at", "expire_at", postgresql_where=text("expire_at IS NOT NULL")),  # ours
 )
 saq_stats = Table(
     "saq_stats",
@@ -67,26 +68,37 @@ _INSERT = text("""
         SET job = :job, queue = :queue, status = 'queued', priority = 0, group_key = NULL, scheduled = :scheduled,
             expire_at = NULL
         WHERE saq_jobs.status IN ('aborted', 'complete', 'failed') AND :scheduled > saq_jobs.scheduled
+            AND NOT CAST(:once AS boolean)
         RETURNING 1
     )
     SELECT pg_notify(:channel, 'saq:enqueue') FROM enqueued
 """)
-"""What SAQ's own enqueue does, in one round trip and on our transaction."""
+"""What SAQ's own enqueue does, in one round trip and on our transaction; and what `once` adds."""
 
 
 def enqueue(
-    session: AnySession, job: Job[Any], *, after: timedelta | None = None, key: str | None = None, **arguments: object
+    session: AnySession,
+    job: Job[Any],
+    *,
+    after: timedelta | None = None,
+    key: str | None = None,
+    once: bool = False,
+    **arguments: object,
 ) -> bool:
     """Run `job` in a worker, once the session's transaction has committed; never if it rolls back.
 
     Of several with the same `key` only one waits or runs at a time: False when there was one already, or one was
-    enqueued within the same second. The key is stored in clear, like the arguments. Raises msgspec's
-    ValidationError for arguments that the job does not take.
+    enqueued within the same second. With `once`, False also when one has ended, as long as it is kept (a day at
+    least). The key is stored in clear, like the arguments. Raises msgspec's ValidationError for arguments that
+    the job does not take.
     """
-    return enqueue_at(session, job, at=int(time.time() + after.total_seconds()) if after else 0, key=key, **arguments)
+    at = int(time.time() + after.total_seconds()) if after else 0
+    return enqueue_at(session, job, at=at, key=key, once=once, **arguments)
 
 
-def enqueue_at(session: AnySession, job: Job[Any], *, at: int, key: str | None, **arguments: object) -> bool:
+def enqueue_at(
+    session: AnySession, job: Job[Any], *, at: int, key: str | None, once: bool = False, **arguments: object
+) -> bool:
     """As `enqueue`, at a time in seconds since the epoch; 0 is now."""
     UnitOfWork.of(session)  # refuses a session that only reads
     stored = saq.Job(
@@ -98,7 +110,7 @@ def enqueue_at(session: AnySession, job: Job[Any], *, at: int, key: str | None, 
         heartbeat=HEARTBEAT,
         retries=job.retries,
         ttl=int(KEEP_COMPLETE.total_seconds()),
-        retry_delay=RETRY_DELAY,
+        retry_delay=job.retry_delay,
         retry_backoff=MAX_RETRY_DELAY,
         scheduled=at,
         queued=now(),
@@ -106,7 +118,7 @@ def enqueue_at(session: AnySession, job: Job[Any], *, at: int, key: str | None, 
         meta=_origin(),
     )
     row = {"key": stored.key, "job": encode(stored), "queue": QUEUE, "scheduled": at or int(time.time())}
-    return session.execute(_INSERT, row | {"channel": CHANNEL}).first() is not None
+    return session.execute(_INSERT, row | {"channel": CHANNEL, "once": once}).first() is not None
 
 
 def encode(job: saq.Job) -> bytes:

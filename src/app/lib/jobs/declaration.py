@@ -15,7 +15,7 @@ from app.lib.db.service import Service
 
 MAY_BE_ARGUMENTS = (UUID, int, bool, date, datetime)
 """Ids, numbers and times. No text: jobs are stored in clear and shown to administrators, so no secret may travel."""
-RESERVED = {"after", "at", "key", "session", "job"}
+RESERVED = {"after", "at", "job", "key", "once", "session"}
 
 P = ParamSpec("P")
 JobFunction = Callable[P, None]
@@ -31,11 +31,14 @@ class Job(Generic[P]):
     `timeout` is in seconds. `retries` counts attempts, the first included. `cron` is in UTC.
     """
 
-    def __init__(self, function: JobFunction[P], *, timeout: int, retries: int, cron: str | None) -> None:
+    def __init__(
+        self, function: JobFunction[P], *, timeout: int, retries: int, retry_delay: float, cron: str | None
+    ) -> None:
         self.function = function
         self.name = f"{function.__module__.split('.')[-2]}.{function.__name__}"
         self.timeout = timeout
         self.retries = retries
+        self.retry_delay = retry_delay
         self.cron = cron
         self._injected = _injected(function)
         self._arguments = _arguments(function)
@@ -58,12 +61,15 @@ class Job(Generic[P]):
         self.function(*made, **msgspec.structs.asdict(given))
 
 
-def job(*, timeout: int = 60, retries: int = 5, cron: str | None = None) -> Callable[[JobFunction[P]], Job[P]]:
+def job(
+    *, timeout: int = 60, retries: int = 5, retry_delay: float = 2.0, cron: str | None = None
+) -> Callable[[JobFunction[P]], Job[P]]:
     """Make a function a job.
 
     Positional parameters are provided by type: the session, a service upon it, or a resource of the worker.
     Keyword-only parameters are what `enqueue` is given. `retries` of less than 3 are refused: a worker that is
-    killed costs one.
+    killed costs one. After attempt n it waits for a random time of up to `retry_delay` * 2^(n-1) seconds: what
+    depends on a service that may be away for a while takes a longer one.
     """
     if retries < 3:
         raise JobDeclarationError("a job needs at least 3 retries: a worker may be killed in the middle of one")
@@ -71,7 +77,7 @@ def job(*, timeout: int = 60, retries: int = 5, cron: str | None = None) -> Call
         raise JobDeclarationError("a job needs a timeout: nothing else finds out that it hangs")
 
     def declare(function: JobFunction[P]) -> Job[P]:
-        return Job(function, timeout=timeout, retries=retries, cron=cron)
+        return Job(function, timeout=timeout, retries=retries, retry_delay=retry_delay, cron=cron)
 
     return declare
 

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from app.lib.jobs.broker import CHANNEL, DOCUMENT, KEEP_COMPLETE, KEEP_DEAD, decode, encode, saq_jobs
 
+PENDING = (saq.Status.QUEUED.value, saq.Status.ACTIVE.value)
+DEAD = (saq.Status.FAILED.value, saq.Status.ABORTED.value)
 BATCH = 1000
 """Rows that one transaction removes at most."""
 LOST = "The worker died, or lost the database for too long."
@@ -24,6 +26,7 @@ UNWANTED = "An administrator called it off."
 OVERDUE = 10
 """Seconds beyond its timeout after which any worker may take a job from a worker that still sends heartbeats."""
 
+_NOW = cast(func.extract("epoch", func.now()), BigInteger)
 _NOW_MS = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
 _NOTIFY = text("SELECT pg_notify(:channel, 'saq:enqueue')")
 
@@ -42,24 +45,25 @@ def complete(session: Session, job: saq.Job) -> None:
         raise JobSupersededError(job.key)
 
 
-def fail(session: Session, job: saq.Job, error: str, *, delay: float | None = None) -> saq.Status | None:
-    """Let it run again after `delay` seconds (else by its back-off), or after its last attempt not at all.
+def fail(session: Session, job: saq.Job, error: str) -> saq.Status | None:
+    """Let it run again after its back-off, or after its last attempt not at all.
 
     Returns what became of it; None when it is no longer ours.
     """
     if not job.retryable:
         return _bury(session, job, _held_by(job), saq.Status.FAILED, error)
-    at = int(time.time() + (job.next_retry_delay() if delay is None else delay))
+    at = int(time.time() + job.next_retry_delay())
     return _store(session, job, _held_by(job), saq.Status.QUEUED, scheduled=at, started=0, error=error)
 
 
-def release(session: Session, job: saq.Job) -> None:
-    """Give it back unrun, or cut off by a stop: another worker may have it at once, and the attempt does not count."""
-    _store(session, job, _held_by(job), saq.Status.QUEUED, scheduled=_now(), started=0, attempts=job.attempts - 1)
+def release(session: Session, job: saq.Job, *, delay: int = 0) -> None:
+    """Give it back unrun, or cut off by a stop, for another worker to have; the attempt does not count."""
+    at = _now() + delay
+    _store(session, job, _held_by(job), saq.Status.QUEUED, scheduled=at, started=0, attempts=job.attempts - 1)
     session.execute(_NOTIFY, {"channel": CHANNEL})
 
 
-def beat(session: Session, keys: Sequence[str], worker_id: str) -> None:
+def heartbeat(session: Session, keys: Sequence[str], worker_id: str) -> None:
     """Say that these jobs still run. Those whose row is locked are just finishing."""
     mine = select(saq_jobs.c.key).where(
         saq_jobs.c.key.in_(keys), saq_jobs.c.status == saq.Status.ACTIVE.value, _worker() == worker_id
@@ -88,7 +92,7 @@ def recover(session: Session) -> list[str]:
 
 def remove_expired(session: Session) -> int:
     """Finished jobs past the time they are kept, and workers that are gone; in a batch. Returns how many jobs."""
-    expired = select(saq_jobs.c.key).where(saq_jobs.c.expire_at < func.extract("epoch", func.now())).limit(BATCH)
+    expired = select(saq_jobs.c.key).where(saq_jobs.c.expire_at < _NOW).limit(BATCH)
     gone = session.scalars(
         delete(saq_jobs).where(saq_jobs.c.key.in_(expired.with_for_update(skip_locked=True))).returning(saq_jobs.c.key)
     )
@@ -96,10 +100,16 @@ def remove_expired(session: Session) -> int:
     return len(gone.all())
 
 
-def revive(session: Session, key: str) -> bool:
+def pending_keys(session: Session, *, prefix: str) -> Sequence[str]:
+    """Of those that wait or run, and begin with `prefix`."""
+    return session.scalars(
+        select(saq_jobs.c.key).where(saq_jobs.c.status.in_(PENDING), saq_jobs.c.key.startswith(prefix, autoescape=True))
+    ).all()
+
+
+def retry(session: Session, key: str) -> bool:
     """Run a dead job again, from its first attempt. False when there is no dead job of this key."""
-    dead = saq_jobs.c.status.in_([saq.Status.FAILED.value, saq.Status.ABORTED.value])
-    stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, dead).with_for_update())
+    stored = _locked(session, key, DEAD)
     if stored is None:
         return False
     _store(session, decode(stored), true(), saq.Status.QUEUED, scheduled=_now(), started=0, completed=0, attempts=0)
@@ -107,17 +117,21 @@ def revive(session: Session, key: str) -> bool:
     return True
 
 
-def call_off(session: Session, key: str) -> bool:
+def abort(session: Session, key: str) -> bool:
     """Put a job that waits or runs into the dead list; of what a running one does, nothing is kept.
 
     False when it has ended already.
     """
-    alive = saq_jobs.c.status.in_([saq.Status.QUEUED.value, saq.Status.ACTIVE.value])
-    stored = session.scalar(select(saq_jobs.c.job).where(saq_jobs.c.key == key, alive).with_for_update())
+    stored = _locked(session, key, PENDING)
     if stored is None:
         return False
     _bury(session, decode(stored), true(), saq.Status.ABORTED, UNWANTED)
     return True
+
+
+def _locked(session: Session, key: str, statuses: Sequence[str]) -> bytes | None:
+    which = select(saq_jobs.c.job).where(saq_jobs.c.key == key, saq_jobs.c.status.in_(statuses))
+    return session.scalar(which.with_for_update())
 
 
 def _bury(

@@ -20,17 +20,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.lib.db.database import Database
+from app.lib.errors import ApplicationError
 from app.lib.jobs import ledger
 from app.lib.jobs.broker import HEARTBEAT, enqueue_at
 from app.lib.jobs.declaration import Job
 from app.lib.jobs.queue import JobQueue
 
 RECOVER_SECONDS = 5
+CLEAN_SECONDS = 60
 PLAN_SECONDS = 20
 """How often the next run of every periodic job is looked after: a minute is the finest that cron knows."""
 RECONNECT_SECONDS = 0.5
 UNKNOWN_SECONDS = 60
-"""Before a job that this worker does not know is tried again: time for a deployment to replace the worker."""
+UNKNOWN_KEPT = 24 * 3600
+"""How often a job that this worker does not know is looked at again, and for how long."""
 LAST_WORDS = 10_000
 """Characters of a traceback that are kept, from its end."""
 DATABASE_ERRORS = (SQLAlchemyError, psycopg.Error, psycopg_pool.PoolTimeout)
@@ -44,7 +47,11 @@ class JobTimeoutError(Exception):
 
 
 class JobUnknownError(Exception):
-    """Newer code has enqueued it, perhaps, while this worker is about to be replaced."""
+    """No worker has known this job for a day."""
+
+
+class JobFailedError(Exception):
+    """It raised what would mean something else to those who run it: `keeps_writes`, or the end of a Future."""
 
 
 class JobWorker(Worker[Any]):
@@ -79,7 +86,7 @@ class JobWorker(Worker[Any]):
         self._queue = queue
         self._running: dict[asyncio.Task[Any], saq.Job] = {}
         self._periodic = [(job, job.cron) for job in jobs if job.cron]
-        self._plan_at = 0.0
+        self._plan_at = self._clean_at = 0.0
         self._is_lost = False
 
     async def serve(self) -> bool:
@@ -138,9 +145,12 @@ class JobWorker(Worker[Any]):
             await self._keep(self._plan)
 
     def _plan(self, session: Session) -> None:
+        """The next run of each that neither waits nor runs. Each time has a key of its own, whoever plans it."""
+        pending = ledger.pending_keys(session, prefix="cron:")
         for job, cron in self._periodic:
             at = int(croniter(cron, time.time()).get_next())
-            enqueue_at(session, job, at=at, key=f"cron:{job.name}")
+            if not any(key.startswith(f"cron:{job.name}:") for key in pending):
+                enqueue_at(session, job, at=at, key=f"cron:{job.name}:{at}", once=True)
 
     async def worker_info(self, ttl: int = 60) -> Any:
         """What the dashboard shows of this worker."""
@@ -151,19 +161,21 @@ class JobWorker(Worker[Any]):
         """SAQ asks regularly whether a job should be cut off, which a thread cannot be. We send heartbeats instead."""
         if self._running:
             keys = [job.key for job in self._running.values()]
-            await self._keep(lambda session: ledger.beat(session, keys, self.id))
+            await self._keep(lambda session: ledger.heartbeat(session, keys, self.id))
 
     async def _recover(self) -> list[str]:
         taken = await self._keep(ledger.recover) or []
         for key in taken:
             logger.warning("job was taken from a worker that is gone", key=key)
-        while (await self._keep(ledger.remove_expired) or 0) == ledger.BATCH:
-            pass
+        if time.monotonic() >= self._clean_at:
+            self._clean_at = time.monotonic() + CLEAN_SECONDS
+            while (await self._keep(ledger.remove_expired) or 0) == ledger.BATCH:
+                pass
         return taken
 
     async def _attend(self, job: saq.Job) -> None:
         if job.function not in self._jobs:
-            await self._record_failure(job, JobUnknownError(job.function), delay=UNKNOWN_SECONDS)
+            await self._put_back_unknown(job)
             return
         thread = asyncio.get_running_loop().run_in_executor(self.pool, self._run, job)
         done, _ = await asyncio.wait([thread], timeout=job.timeout)
@@ -175,6 +187,14 @@ class JobWorker(Worker[Any]):
         else:
             self.queue.complete += 1  # the dashboard shows it
 
+    async def _put_back_unknown(self, job: saq.Job) -> None:
+        """Newer code may have enqueued it, while this worker is about to be replaced; after a day, nobody has."""
+        if time.time() - job.queued / 1000 > UNKNOWN_KEPT:
+            await self._record_failure(job, JobUnknownError(job.function))
+        else:
+            logger.warning("job is not known here and waits for a newer worker", job=job.function, key=job.key)
+            await self._keep(lambda session: ledger.release(session, job, delay=UNKNOWN_SECONDS))
+
     def _run(self, job: saq.Job) -> None:
         """In a thread. The job's effects and its completion commit together."""
         began = time.perf_counter()
@@ -183,16 +203,19 @@ class JobWorker(Worker[Any]):
             declared = self._jobs[job.function]
 
             def work(session: Session) -> None:
-                declared.run(session, self._resources, job.kwargs or {})
+                try:
+                    declared.run(session, self._resources, job.kwargs or {})
+                except (ApplicationError, StopIteration, SystemExit, KeyboardInterrupt) as error:
+                    raise JobFailedError(job.function) from error
                 session.flush()
                 ledger.complete(session, job)
 
             self._database.write_once(work)
             logger.info("job done", attempt=job.attempts, ms=round((time.perf_counter() - began) * 1000, 1))
 
-    async def _record_failure(self, job: saq.Job, error: BaseException, *, delay: float | None = None) -> None:
+    async def _record_failure(self, job: saq.Job, error: BaseException) -> None:
         words = "".join(traceback.format_exception(error))[-LAST_WORDS:]
-        became = await self._keep(lambda session: ledger.fail(session, job, _storable(words), delay=delay))
+        became = await self._keep(lambda session: ledger.fail(session, job, _storable(words)))
         self.queue.retried += became is saq.Status.QUEUED
         self.queue.failed += became is saq.Status.FAILED
         logger.warning(

@@ -1,4 +1,4 @@
-"""the tables of SAQ's queue, version 3, exactly as SAQ would make them
+"""the tables of SAQ's queue, version 3, as SAQ would make them, and one index more
 
 Revises: 0001
 Made: 2026-11-25 14:50:00
@@ -30,6 +30,7 @@ def upgrade() -> None:
     op.execute(
         "CREATE INDEX saq_jobs_status_queue_priority_scheduled_idx ON saq_jobs (status, queue, priority, scheduled)"
     )
+    op.execute("CREATE INDEX ix_saq_jobs_expire_at ON saq_jobs (expire_at) WHERE expire_at IS NOT NULL")
     op.execute("""
         CREATE TABLE saq_stats (
             worker_id TEXT PRIMARY KEY,
