@@ -1,6 +1,6 @@
-"""What a test may ask for: `session`, `client`, `as_user(...)`; their own database: `live_database`, `start_server`;
-a Redis: `redis_server`; a bucket: `s3_server`."""
+"""What a test may ask for. `docs/tests.md` lists it."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
@@ -164,7 +164,7 @@ def as_user(client: TestClient[Litestar], session: Session, settings: Settings) 
 @pytest.fixture
 def jobs(app: Litestar, connection: Connection) -> InlineJobs:
     """`jobs.queued` is what the application has enqueued; `jobs.run()` runs it, here and now."""
-    return InlineJobs(app, connection)
+    return InlineJobs(app, connection, OneConnection(connection, session_info={}))
 
 
 @pytest.fixture
@@ -202,35 +202,31 @@ class SignedIn:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
-    """Start the real thing: Granian, its own worker processes, a socket on loopback. Stopped after the test."""
-    servers: list[LiveServer] = []
+def start_process(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start a process of the application against a database. Stopped after the test."""
+    processes: list[LiveServer | LiveWorker] = []
 
-    def start(url: URL, **options: Any) -> LiveServer:
-        server = LiveServer(url, log=tmp_path / f"server-{len(servers)}.log", **options)
-        servers.append(server)
-        server.start()
-        return server
+    def start(kind: type[LiveServer] | type[LiveWorker], url: URL, **options: Any) -> LiveServer | LiveWorker:
+        process = kind(url, log=tmp_path / f"{kind.__name__}-{len(processes)}.log", **options)
+        processes.append(process)
+        process.start()
+        return process
 
     yield start
-    for server in servers:
-        server.stop()
+    for process in reversed(processes):
+        process.stop()
 
 
 @pytest.fixture
-def start_worker(tmp_path: Path) -> Iterator[Callable[..., LiveWorker]]:
-    """Start `litestar worker`. Stopped after the test."""
-    workers: list[LiveWorker] = []
+def start_server(start_process: Callable[..., LiveServer]) -> Callable[..., LiveServer]:
+    """Start the real thing: Granian, its own worker processes, a socket on loopback."""
+    return functools.partial(start_process, LiveServer)
 
-    def start(url: URL, **options: Any) -> LiveWorker:
-        worker = LiveWorker(url, log=tmp_path / f"worker-{len(workers)}.log", **options)
-        workers.append(worker)
-        worker.start()
-        return worker
 
-    yield start
-    for worker in workers:
-        worker.stop()
+@pytest.fixture
+def start_worker(start_process: Callable[..., LiveWorker]) -> Callable[..., LiveWorker]:
+    """Start `litestar worker`."""
+    return functools.partial(start_process, LiveWorker)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 import asyncio
 
 import pytest
+from litestar import Litestar, get
 
-from app.lib.admission import Gate
+from app.lib.access import public
+from app.lib.admission import Gate, UnknownGateError, check_gates
 from app.lib.errors import OverloadedError
 
 pytestmark = pytest.mark.unit
@@ -97,3 +99,19 @@ def test_who_gives_up_waiting_frees_the_room() -> None:
         return visitors.refused
 
     assert asyncio.run(scenario()) == 0
+
+
+@get("/narrow", guards=[public], gate="narow", sync_to_thread=False)
+def misspelt() -> None: ...
+
+
+@get("/wide", guards=[public], sync_to_thread=False)
+def without() -> None: ...
+
+
+def test_a_route_with_a_gate_that_there_is_not_stops_the_start() -> None:
+    app = Litestar([misspelt, without], openapi_config=None)
+
+    with pytest.raises(UnknownGateError, match=r"no such gate: GET /narrow \(narow\)"):
+        check_gates(app, {"narrow"})
+    check_gates(app, {"narow"})

@@ -17,6 +17,7 @@ SAFE = {
     "mail_backend": "smtp",
     "smtp_host": "mail.example.com",
     "emails_from_email": "keel@example.com",
+    "storage_url": "s3://keel-files",
     "database_url": "postgresql://keel@db/keel",
 }
 
@@ -51,6 +52,7 @@ def test_safe_production_settings_are_accepted() -> None:
         ({"public_url": "http://api.example.com"}, "PUBLIC_URL must start with https://"),
         ({"mail_backend": "console"}, "MAIL_BACKEND prints mail"),
         ({"smtp_host": ""}, "SMTP_HOST is missing"),
+        ({"storage_url": ""}, "STORAGE_URL is missing"),
         ({"emails_from_email": "keel@localhost"}, "EMAILS_FROM_EMAIL is missing"),
         ({"smtp_security": "none", "smtp_password": "sesame"}, "SMTP_SECURITY is `none`"),
         ({"database_url": None}, "No database is configured"),
@@ -67,7 +69,7 @@ def test_all_faults_are_named_at_once() -> None:
 
     with pytest.raises(UnsafeSettingsError) as refused:
         settings.refuse_unsafe_production()
-    assert len(refused.value.args) == 7
+    assert len(refused.value.args) == 8
 
 
 def test_development_may_leave_everything_out(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_development_may_leave_everything_out(tmp_path: Path) -> None:
     settings.refuse_unsafe_production()
 
     assert settings.postgres_url is None
-    assert settings.allowed_hosts == ("*",)
+    assert settings.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
 
 
 def test_the_generated_key_is_kept_and_private(tmp_path: Path) -> None:

@@ -1,10 +1,26 @@
 """Holding back work that would starve everything else, before it takes a thread."""
 
 import asyncio
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
+from litestar import Litestar
+
+from app.lib.access import guarded_routes
 from app.lib.errors import OverloadedError
+
+
+class UnknownGateError(Exception):
+    """Routes name a gate that there is not."""
+
+
+def check_gates(app: Litestar, known: Collection[str]) -> None:
+    """Raises UnknownGateError, naming every route whose gate is not among the known."""
+    named = [(route, route.handler.opt.get("gate")) for route in guarded_routes(app)]
+    unknown = [f"{route.method} {route.path} ({gate})" for route, gate in named if gate and gate not in known]
+    if unknown:
+        raise UnknownGateError("no such gate: " + ", ".join(unknown))
 
 
 class Gate:

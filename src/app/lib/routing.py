@@ -61,7 +61,7 @@ def _writing(database: Database, work: Callable[[Session], Any]) -> Any:
 
 
 def _route(method: Any, path: str, unit_of_work: Callable[..., Any], options: dict[str, Any]) -> Route:
-    gate: str | None = options.pop("gate", None)
+    gate: str | None = options.get("gate")  # Litestar keeps it in `opt`, for `lib.admission.check_gates`
 
     def decorate(handler: Handler) -> HTTPRouteHandler:
         endpoint = _in_worker_thread(handler, unit_of_work, gate)

@@ -27,6 +27,7 @@ from app.lib.setting_types import (
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SECRET_KEY_BYTES = 32
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class UnsafeSettingsError(Exception):
@@ -153,9 +154,15 @@ class Settings(BaseSettings):
         if not self.secret_key and not self.is_production:
             object.__setattr__(self, "secret_key", _development_secret(self.local_dir / "secret_key"))
         if not self.allowed_hosts:
-            public_host = urlsplit(self.public_url).hostname or ""
-            object.__setattr__(self, "allowed_hosts", (public_host,) if self.is_production else ("*",))
+            object.__setattr__(self, "allowed_hosts", self._usual_hosts())
         return self
+
+    def _usual_hosts(self) -> tuple[str, ...]:
+        """In development no strange name is answered, either: a web page could rebind its own to this machine."""
+        if self.app_env == "test":
+            return ("*",)
+        public_host = urlsplit(self.public_url).hostname or ""
+        return (public_host,) if self.is_production else tuple(dict.fromkeys((public_host, self.host, *LOOPBACK)))
 
     @model_validator(mode="after")
     def page_sizes_agree(self) -> Self:
@@ -204,6 +211,9 @@ def _production_faults(settings: Settings) -> list[str]:
         ),
         "SMTP_SECURITY is `none`, but there is an SMTP_PASSWORD: set SMTP_SECURITY=starttls.": (
             settings.smtp_security == "none" and bool(settings.smtp_password)
+        ),
+        "STORAGE_URL is missing: set it to s3://bucket/prefix, or to file:///a/directory/that/stays.": (
+            not settings.storage_url
         ),
         "No database is configured: set DATABASE_URL (or DB_HOST, DB_USER, DB_PASSWORD, DB_NAME).": (
             settings.postgres_url is None

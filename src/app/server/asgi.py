@@ -26,7 +26,7 @@ from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import Principal, guarded_routes
-from app.lib.admission import Gate
+from app.lib.admission import Gate, check_gates
 from app.lib.cache import Cache
 from app.lib.cache_memory import MemoryStore
 from app.lib.cache_redis import RedisStore
@@ -162,6 +162,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     )
     guarded_routes(app)
     check_rate_limits(app, settings.rate_limits)
+    check_gates(app, gates(settings))
     describe_access_and_errors(app)
     app.asgi_handler = envelope(app.asgi_handler, settings)
     return app

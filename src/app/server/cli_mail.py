@@ -1,7 +1,5 @@
 """`litestar mail`. Like `server/cli.py`, it imports no feature."""
 
-import sys
-
 import rich_click as click
 from litestar import Litestar
 
@@ -28,6 +26,5 @@ def preview(app: Litestar, name: str, as_html: bool) -> None:  # noqa: FBT001  (
     try:
         letter = app.state.mailer.templates.render_sample(name)
     except UnknownMailError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        raise click.ClickException(str(error)) from error
     click.echo(letter.html if as_html else f"Subject: {letter.subject}\n\n{letter.text}")

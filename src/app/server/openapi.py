@@ -24,7 +24,7 @@ from litestar.routes import BaseRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
-from app.lib.access import GuardedRoute, guarded_routes, public
+from app.lib.access import GuardedRoute, administrator, guarded_routes, public
 from app.lib.errors import NotFoundError
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.rate_limits import rate_limit_of
@@ -130,6 +130,8 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
         codes.append("400")
     if not route.is_public:
         codes.append("401")
+    if administrator in route.rules:
+        codes.append("403")
     if "{" in route.path:
         codes.append("404")
     if operation.request_body:

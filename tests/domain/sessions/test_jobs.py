@@ -5,8 +5,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.sessions import jobs as session_jobs
-from app.domain.sessions.jobs import KEEP_ENDED, remove_ended_sessions
-from app.domain.sessions.models import UserSession
+from app.domain.sessions.jobs import KEEP_ENDED, remove_ended_sessions, remove_used_refresh_tokens
+from app.domain.sessions.models import RefreshToken, UserSession
 from app.lib.db.models import utc_now
 from app.lib.jobs.broker import enqueue
 from tests.factories.sessions import UserSessionFactory
@@ -51,3 +51,15 @@ def test_what_is_left_of_a_full_batch_is_the_next_jobs(
     jobs.run()
 
     assert jobs.queued == [("sessions.remove_ended_sessions", {})]
+
+
+def test_of_a_long_chain_of_refresh_tokens_the_old_links_are_removed(session: Session, jobs: InlineJobs) -> None:
+    row = add(session)
+    for number, used_at in enumerate([LONG_AGO, utc_now(), None]):
+        session.add(RefreshToken(session_id=row.id, token_hash=bytes([number]) * 32, used_at=used_at))
+    enqueue(session, remove_used_refresh_tokens)
+    session.commit()
+
+    jobs.run()
+
+    assert sorted(session.scalars(select(RefreshToken.token_hash))) == [b"\1" * 32, b"\2" * 32]

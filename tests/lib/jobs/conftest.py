@@ -193,7 +193,8 @@ class RunningWorker:
     def stop(self) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self.worker.event.set)
-        self._thread.join()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the worker did not stop"
 
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

@@ -1,7 +1,9 @@
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app.lib.jobs import ledger, worker
 from app.lib.jobs.broker import enqueue
@@ -35,6 +37,40 @@ def test_a_job_runs_once_its_transaction_has_committed(bench: Bench) -> None:
 
         bench.wait_for("complete")
         assert bench.traces == [1]
+
+
+def test_many_quick_jobs_are_all_done_at_the_first_attempt(bench: Bench) -> None:
+    def enqueue_many(session: Session) -> None:
+        for number in range(200):
+            enqueue(session, leave_trace, number=number)
+
+    with bench.worker(concurrency=4):
+        bench.write(enqueue_many)
+
+        wait_until(lambda: len(bench.traces) == 200, seconds=20)
+        wait_until(lambda: {(job.status, job.attempts) for job in bench.stored} == {("complete", 1)}, seconds=5)
+
+
+def test_a_worker_without_a_connection_for_its_jobs_keeps_them_and_costs_them_nothing(bench: Bench) -> None:
+    with bench.worker(concurrency=2) as running, ExitStack() as held:
+        pool = running.worker._database.engine
+        for _ in range(3):
+            held.enter_context(pool.connect())
+        pool.pool._timeout = 0.1  # type: ignore[attr-defined]  # of QueuePool
+        bench.write(enqueue, leave_trace, number=1)
+        wait_until(lambda: bench.stored[0].status == "active", seconds=5)
+        wait_until(lambda: running.worker._is_lost, seconds=5)
+
+        held.close()
+        bench.wait_for("complete")
+        assert bench.stored[0].attempts == 1
+
+
+def test_workers_stop_however_the_end_of_their_jobs_and_the_stop_meet(bench: Bench) -> None:
+    for number in range(20):
+        with bench.worker():
+            bench.write(enqueue, leave_trace, number=number)
+            wait_until(lambda at=number: len(bench.traces) > at, seconds=5)  # type: ignore[misc]  # a default
 
 
 def test_a_job_for_later_waits_until_then(bench: Bench) -> None:

@@ -33,7 +33,10 @@ class JobController(Controller):
 
     @post("/{key:str}/retry", status_code=HTTP_200_OK)
     def retry_job(self, key: FromPath[str], session: Session) -> JobRead:
-        """Run a job that has failed for good again, from its first attempt."""
+        """Run a job that has failed for good again, from its first attempt.
+
+        Any other is a conflict (409, `job_not_dead`).
+        """
         return JobRead.of(retry_job(session, key))
 
 

@@ -14,7 +14,7 @@ from app.domain.sessions.models import RefreshToken, UserSession
 from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.db.models import utc_now
-from app.lib.db.service import Repository, Service
+from app.lib.db.service import Repository, Service, remove_batch
 from app.lib.events import publish
 
 SESSION_REVOKED = "session_revoked"
@@ -101,6 +101,13 @@ class SessionService(Service[UserSession]):
     def remove_ended(self, *, before: datetime) -> int:
         """Delete a batch of sessions, with their refresh tokens, that were over by then. Returns how many."""
         return self.remove_batch(or_(UserSession.expires_at < before, UserSession.revoked_at < before))
+
+    def remove_used_tokens(self, *, before: datetime) -> int:
+        """Delete a batch of refresh tokens that were exchanged by then. Returns how many.
+
+        Whoever comes with one that is gone is refused as before, but the session no longer ends.
+        """
+        return remove_batch(self.session, RefreshToken, RefreshToken.used_at < before)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
         family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))

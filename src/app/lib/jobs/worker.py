@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +51,12 @@ class JobUnknownError(Exception):
     """No worker has known this job for a day."""
 
 
-class JobFailedError(Exception):
-    """It raised what would mean something else to those who run it: `keeps_writes`, or the end of a Future."""
+class JobRefusedError(Exception):
+    """It raised an error of ours. In a request those may keep what was written before them; in a job none does."""
+
+
+class JobNotBegunError(Exception):
+    """There was no connection for it, which is not its fault."""
 
 
 class JobWorker(Worker[Any]):
@@ -61,6 +66,10 @@ class JobWorker(Worker[Any]):
     those that need longer go back to the queue. Any number of workers may run, on any machines whose clocks agree
     within a few seconds.
     """
+
+    SIGNALS = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+        SIGNALS.append(signal.SIGHUP)
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class JobWorker(Worker[Any]):
         self._running: dict[asyncio.Task[Any], saq.Job] = {}
         self._periodic = [(job, job.cron) for job in jobs if job.cron]
         self._plan_at = self._clean_at = 0.0
+        self._hanging = 0
         self._is_lost = False
 
     async def serve(self) -> bool:
@@ -109,6 +119,9 @@ class JobWorker(Worker[Any]):
         if job is None:
             return False
         self._note_database_is_back()
+        if self.event.is_set():  # it came while the stop was cancelling us, which has not counted it as running
+            self._queue.put_back(job)
+            return False
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = job
@@ -122,9 +135,7 @@ class JobWorker(Worker[Any]):
         """Running jobs finish, within the grace; everything else ends at once."""
         self.event.set()
         running = set(self._running)
-        for task in self.tasks - running:
-            task.cancel()
-        await asyncio.gather(*(self.tasks - running), return_exceptions=True)
+        await _end(self.tasks - running)
         if running:
             logger.info("waiting for running jobs", jobs=len(running))
             await asyncio.wait(running, timeout=self._grace)
@@ -177,15 +188,34 @@ class JobWorker(Worker[Any]):
         if job.function not in self._jobs:
             await self._put_back_unknown(job)
             return
-        thread = asyncio.get_running_loop().run_in_executor(self.pool, self._run, job)
-        done, _ = await asyncio.wait([thread], timeout=job.timeout)
-        if not done:
-            await self._record_failure(job, JobTimeoutError(f"after {job.timeout} s"))
-            await asyncio.wait([thread])  # a thread cannot be stopped; its slot stays taken
-        elif error := thread.exception():
+        thread = await self._begin(job)
+        while thread.done() and isinstance(missing := thread.result(), JobNotBegunError):
+            if self.event.is_set():
+                await self._keep(ledger.release, job)
+                return
+            await self._wait_for_database(missing)
+            thread = await self._begin(job)
+        if not thread.done():
+            await self._outlast(job, thread)
+        elif error := thread.result():
             await self._record_failure(job, error)
         else:
             self.queue.complete += 1  # the dashboard shows it
+
+    async def _begin(self, job: saq.Job) -> asyncio.Future[BaseException | None]:
+        """Returns when the thread is done, or its time is over."""
+        thread = asyncio.get_running_loop().run_in_executor(self.pool, self._outcome, job)
+        await asyncio.wait([thread], timeout=job.timeout)
+        return thread
+
+    async def _outlast(self, job: saq.Job, thread: asyncio.Future[BaseException | None]) -> None:
+        """A thread cannot be stopped: its slot stays taken, while another attempt may have the job."""
+        self._hanging += 1
+        await self._record_failure(job, JobTimeoutError(f"after {job.timeout} s"))
+        if self._hanging == self.concurrency:
+            logger.error("every slot hangs in a job beyond its timeout: this worker does nothing, restart it")
+        await asyncio.wait([thread])
+        self._hanging -= 1
 
     async def _put_back_unknown(self, job: saq.Job) -> None:
         """Newer code may have enqueued it, while this worker is about to be replaced; after a day, nobody has."""
@@ -194,6 +224,14 @@ class JobWorker(Worker[Any]):
         else:
             logger.warning("job is not known here and waits for a newer worker", job=job.function, key=job.key)
             await self._keep(lambda session: ledger.release(session, job, delay=UNKNOWN_SECONDS))
+
+    def _outcome(self, job: saq.Job) -> BaseException | None:
+        """What the job raised. It is returned, because a Future cannot carry StopIteration."""
+        try:
+            self._run(job)
+        except BaseException as error:  # noqa: BLE001  (SystemExit, too, is the job's failure and not the worker's)
+            return error
+        return None
 
     def _run(self, job: saq.Job) -> None:
         """In a thread. The job's effects and its completion commit together."""
@@ -204,9 +242,13 @@ class JobWorker(Worker[Any]):
 
             def work(session: Session) -> None:
                 try:
+                    session.connection()
+                except DATABASE_ERRORS as error:
+                    raise JobNotBegunError(*error.args) from error
+                try:
                     declared.run(session, self._resources, job.kwargs or {})
-                except (ApplicationError, StopIteration, SystemExit, KeyboardInterrupt) as error:
-                    raise JobFailedError(job.function) from error
+                except ApplicationError as error:
+                    raise JobRefusedError(str(error)) from error
                 session.flush()
                 ledger.complete(session, job)
 
@@ -214,7 +256,8 @@ class JobWorker(Worker[Any]):
             logger.info("job done", attempt=job.attempts, ms=round((time.perf_counter() - began) * 1000, 1))
 
     async def _record_failure(self, job: saq.Job, error: BaseException) -> None:
-        words = "".join(traceback.format_exception(error))[-LAST_WORDS:]
+        whole = "".join(traceback.format_exception(error))
+        words = whole[-LAST_WORDS:]
         became = await self._keep(lambda session: ledger.fail(session, job, _storable(words)))
         self.queue.retried += became is saq.Status.QUEUED
         self.queue.failed += became is saq.Status.FAILED
@@ -224,7 +267,7 @@ class JobWorker(Worker[Any]):
             key=job.key,
             attempt=job.attempts,
             became=became.value if became else None,
-            exc_info=error,
+            **({"exc_info": error} if whole == words else {"error": words}),
         )
 
     async def _keep(self, step: Callable[..., T], *arguments: Any) -> T | None:
@@ -265,6 +308,16 @@ class JobWorker(Worker[Any]):
         if self._is_lost:
             logger.info("worker uses the database again")
         self._is_lost = False
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel until they have ended: before Python 3.12, `wait_for` loses a cancellation that meets a result."""
+    pending = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)  # which also says that their errors are known
 
 
 def _storable(text: str) -> str:
