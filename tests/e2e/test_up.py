@@ -17,16 +17,17 @@ from tests.live import free_port, wait_until
 
 pytestmark = pytest.mark.e2e
 
+SOURCE = Path(__file__).parents[2] / "src" / "app"
 LITESTAR = Path(sys.executable).with_name("litestar")
 
 
 class Up:
     """One `up` and what it has printed."""
 
-    def __init__(self, local_dir: Path, port: int, log: Path) -> None:
+    def __init__(self, local_dir: Path, port: int, log: Path, **settings: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
-        environment = {**os.environ, "LOCAL_DIR": str(local_dir), "LOG_LEVEL": "WARNING"}
+        environment = {**os.environ, "LOCAL_DIR": str(local_dir), "LOG_LEVEL": "WARNING", **settings}
         command = [str(LITESTAR), "up", "--port", str(port)]
         with log.open("wb") as output:
             self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -56,8 +57,8 @@ def local_dir(tmp_path: Path) -> Path:
 def up(local_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
-    def start(port: int | None = None) -> Up:
-        started.append(Up(local_dir, port or free_port(), tmp_path / f"up-{len(started)}.log"))
+    def start(port: int | None = None, **settings: str) -> Up:
+        started.append(Up(local_dir, port or free_port(), tmp_path / f"up-{len(started)}.log", **settings))
         return started[-1]
 
     yield start
@@ -105,6 +106,29 @@ def test_what_the_worker_sends_is_in_the_mailbox(up: Callable[..., Up]) -> None:
     httpx.post(f"{running.url}/api/v1/auth/register", json=account).raise_for_status()
 
     wait_until(lambda: "Welcome to Keel" in httpx.get(mailbox[1]).text, seconds=10, what=lambda: running.printed)
+    mail = re.search(r'href="(/dev/mail/\S+)"', httpx.get(mailbox[1]).text)
+    assert mail
+    assert running.url.replace("127.0.0.1", "localhost") in httpx.get(f"{running.url}{mail[1]}/text").text
+
+
+def test_a_process_that_a_change_of_the_code_has_ended_starts_again_with_the_next(up: Callable[..., Up]) -> None:
+    running = up(RELOAD="true")
+    running.wait_until_serving()
+    api = next(each for each in psutil.Process(running.process.pid).children() if "granian" in " ".join(each.cmdline()))
+
+    api.kill()
+    wait_until(lambda: "Mend the code and save it." in running.printed, seconds=10, what=lambda: running.printed)
+    assert not running.has_ended()
+
+    def is_back_after_saving() -> bool:
+        (SOURCE / "__init__.py").touch()
+        try:
+            return httpx.get(f"{running.url}/health/live").is_success
+        except httpx.TransportError:
+            return False
+
+    wait_until(is_back_after_saving, seconds=30, what=lambda: running.printed)
+    assert running.interrupt() == 0
 
 
 def test_an_up_that_was_killed_does_not_block_the_next(up: Callable[..., Up], local_dir: Path) -> None:

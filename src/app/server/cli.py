@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 import rich_click as click
 from litestar import Litestar
 from sqlalchemy.exc import OperationalError
+from watchfiles import watch
 
 from app.lib.db.database import reason_of
 from app.lib.errors import ApplicationError, InvalidInputError
@@ -64,6 +65,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
     """Start everything (database, migrations, administrator, API), serve until Ctrl-C, stop everything."""
     settings = get_settings()
     host, port = host or settings.host, port or settings.port
+    _tell_children_where_they_are(settings, port)
     _stop_on_signals()
     try:
         with contextlib.ExitStack() as running:
@@ -84,7 +86,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
             _wait_until_live(host, port, children)
             _say(_welcome(settings, host, port, mailbox_path=app.state.mailbox_path))
             running.callback(_say, "Stopping.")
-            _wait_for_an_end(children)
+            _wait_for_an_end(children, is_reloaded=settings.reload)
     except KeyboardInterrupt:
         _say("Stopped.")
     except OperationalError as error:
@@ -111,6 +113,12 @@ def create_administrator(app: Litestar, email: str) -> None:
     except ApplicationError as error:
         raise click.ClickException(error.detail) from error
     _say(f"Created the administrator {email} with the password {password} (not shown again).")
+
+
+def _tell_children_where_they_are(settings: Settings, port: int) -> None:
+    """Links in mails begin with PUBLIC_URL, whose default knows nothing of --port."""
+    if "public_url" not in settings.model_fields_set:
+        os.environ["PUBLIC_URL"] = f"http://localhost:{port}"
 
 
 def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequence[ChildProcess]:
@@ -199,10 +207,22 @@ def _is_live(host: str, port: int) -> bool:
         connection.close()
 
 
-def _wait_for_an_end(children: Sequence[ChildProcess]) -> NoReturn:
+def _wait_for_an_end(children: Sequence[ChildProcess], *, is_reloaded: bool) -> NoReturn:
     while True:
+        if is_reloaded:
+            _start_again_after_the_next_change(children)
         _refuse_ended(children)
         time.sleep(POLL_INTERVAL)
+
+
+def _start_again_after_the_next_change(children: Sequence[ChildProcess]) -> None:
+    """Code that cannot be imported ends the process that reloads it. Whoever wrote it is about to mend it."""
+    for child in children:
+        if child.has_ended():
+            child.stop()
+            _say(f"The {child.name} could not go on; its own words are above. Mend the code and save it.")
+            next(watch(CHECKOUT / "src"))
+            child.start()
 
 
 def _refuse_ended(children: Sequence[ChildProcess]) -> None:
