@@ -3,12 +3,14 @@
 import functools
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -173,6 +175,14 @@ def mailbox(jobs: InlineJobs) -> list[EmailMessage]:
     [backend] = jobs.resources[Mailer].backends
     messages: list[EmailMessage] = backend.messages
     return messages
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Coordinates]:
+    """Python's time, at noon of today and going on from there; `move_to` and `shift` change it. Not the database's."""
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0)
+    with time_machine.travel(noon, tick=True) as coordinates:
+        yield coordinates
 
 
 class SignedIn:

@@ -19,8 +19,10 @@ from app.db.metadata import METADATA, MODULES
 from app.lib.access import guarded_routes
 from app.lib.errors import ApplicationError
 from app.lib.rate_limits import READING, rate_limit_of
+from app.lib.settings import Settings
 from app.server.errors import ANSWERS
-from app.server.jobs import JOB_MODULES
+from app.server.jobs import JOB_MODULES, all_jobs
+from app.server.resources import job_resources
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +37,9 @@ MAY_IMPORT = {
     "domain": {"domain", "lib"},
     "lib": {"lib"},
 }
-ASYNC_EDGES = {"lib/routing.py", "lib/admission.py", "lib/access.py", "lib/jobs/queue.py", "lib/jobs/worker.py"}
+ASYNC_EDGES = {f"lib/{name}.py" for name in ("routing", "admission", "access")} | {
+    f"lib/jobs/{name}.py" for name in ("bookkeeping", "queue", "runner", "worker")
+}
 """Below `domain` nothing is async; in `lib` only what stands between the event loop and the threads."""
 PUBLIC_ROUTES = {
     "GET /health",
@@ -96,7 +100,7 @@ def test_imports_stand_at_the_top(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULE_PATHS, ids=by_name)
 def test_no_module_is_named_by_leftovers_and_none_is_long(path: Path) -> None:
     assert LEFTOVERS.isdisjoint({path.stem, *path.relative_to(SOURCE).parts})
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 300, "move a part of it to a module of its own"
 
 
 @pytest.mark.parametrize("path", sorted(path for path in (SOURCE / "domain").iterdir() if path.is_dir()), ids=by_name)
@@ -179,13 +183,18 @@ def test_errors_end_in_error() -> None:
 def test_every_models_module_is_gathered_for_the_migrations() -> None:
     on_disk = {f"app.domain.{path.parent.name}.models" for path in (SOURCE / "domain").glob("*/models.py")}
 
-    assert {module.__name__ for module in MODULES} == on_disk
+    assert {module.__name__ for module in MODULES} == on_disk, "see MODULES in src/app/db/metadata.py"
 
 
 def test_every_jobs_module_is_gathered_for_the_worker() -> None:
     on_disk = {f"app.domain.{path.parent.name}.jobs" for path in (SOURCE / "domain").glob("*/jobs.py")}
 
-    assert {module.__name__ for module in JOB_MODULES} == on_disk
+    assert {module.__name__ for module in JOB_MODULES} == on_disk, "see JOB_MODULES in src/app/server/jobs.py"
+
+
+def test_every_job_is_given_what_it_asks_for(settings: Settings) -> None:
+    for job in all_jobs():
+        job.check(job_resources(settings))
 
 
 def test_tables_have_plural_names_that_are_no_reserved_words() -> None:

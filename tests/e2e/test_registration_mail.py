@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def stored_jobs(url: URL) -> list[tuple[str, int]]:
         return [(row.status, row.attempts) for row in rows]
 
 
+def make_due(url: URL) -> None:
+    """What waits for its next attempt need not wait any longer."""
+    with create_engine(url, poolclass=NullPool).begin() as fresh:
+        fresh.execute(text("UPDATE saq_jobs SET scheduled = 0 WHERE status = 'queued'"))
+
+
 def test_of_twenty_registrations_at_once_one_is_welcomed_and_all_others_are_one_notice(
     live_database: URL, start_server: Callable[..., LiveServer]
 ) -> None:
@@ -68,6 +75,8 @@ def test_a_mail_that_is_refused_at_first_arrives_once(api: LiveServer, smtp: Smt
 
     email = api.sign_up()
 
+    wait_until(lambda: stored_jobs(live_database) == [("queued", 1)], seconds=LIMIT, what="the refusal")
+    make_due(live_database)
     wait_until(lambda: stored_jobs(live_database) == [("complete", 2)], seconds=LIMIT, what="the job to succeed")
     [received] = smtp.received
     assert (received.recipients, smtp.refusals) == ([email], [])
@@ -78,15 +87,17 @@ def test_a_mail_that_is_refused_at_first_arrives_once(api: LiveServer, smtp: Smt
 def test_registering_with_a_known_address_again_and_again_sends_one_notice(
     api: LiveServer, smtp: SmtpServer, live_database: URL
 ) -> None:
+    today = datetime.now(UTC).date()
     email = api.sign_up()
     account = {"email": email, "password": PASSWORD, "first_name": "Eve", "last_name": "Eve"}
 
     with api.client() as client:
         for _ in range(3):
             client.post("/auth/register", json=account).raise_for_status()
-            wait_until(lambda: stored_jobs(live_database) == [("complete", 1)] * 2, seconds=LIMIT, what="the jobs")
+            wait_until(lambda: set(stored_jobs(live_database)) == {("complete", 1)}, seconds=LIMIT, what="the jobs")
 
+    days = len({today, datetime.now(UTC).date()})
     assert sorted(received.message["Subject"] for received in smtp.received) == [
         "Welcome to Keel",
-        "You already have an account at Keel",
+        *["You already have an account at Keel"] * days,
     ]

@@ -65,7 +65,9 @@ def guarded_routes(app: Litestar) -> list[GuardedRoute]:
         for method in _methods(handler)
     ]
     if undeclared := [f"{route.method} {route.path}" for route in routes if not route.rules]:
-        raise UndeclaredAccessError("no access rule (guards=[...]) on: " + ", ".join(undeclared))
+        raise UndeclaredAccessError(
+            "no access rule (guards = [authenticated], or [public]) on: " + ", ".join(undeclared)
+        )
     return routes
 
 

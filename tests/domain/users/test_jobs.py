@@ -6,9 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import Connection, select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.users.jobs import (
@@ -53,6 +54,7 @@ def test_a_new_address_is_welcomed(client: Client, jobs: InlineJobs, mailbox: li
     assert set(links(message)) == {"http://localhost:8000/api/v1/docs"}
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_known_address_is_told_and_nothing_says_who_asked(
     client: Client, as_user: Callable[..., SignedIn], jobs: InlineJobs, mailbox: list[EmailMessage]
 ) -> None:
@@ -73,7 +75,7 @@ def test_a_known_address_is_told_once_a_day(
     as_user: Callable[..., SignedIn],
     jobs: InlineJobs,
     mailbox: list[EmailMessage],
-    connection: Connection,
+    clock: time_machine.Coordinates,
 ) -> None:
     email = as_user().user.email
     for _ in range(3):
@@ -82,8 +84,7 @@ def test_a_known_address_is_told_once_a_day(
         jobs.run()
     assert len(mailbox) == 1
 
-    # What is stored a day later.
-    connection.execute(text("UPDATE saq_jobs SET key = key || '-1', scheduled = scheduled - 86400"))
+    clock.shift(timedelta(days=1))
     register(client, email)
     jobs.run()
 

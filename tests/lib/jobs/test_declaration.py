@@ -70,6 +70,29 @@ def test_text_and_names_of_ours_cannot_be_arguments(function: Any) -> None:
         job()(function)
 
 
+def without_a_type(session, *, user_id: UUID) -> None: ...  # type: ignore[no-untyped-def]  # that is the mistake
+
+
+def test_a_parameter_without_a_type_is_named() -> None:
+    with pytest.raises(JobDeclarationError, match="give a type to session"):
+        job()(without_a_type)
+
+
+def test_parentheses_that_are_missing_are_missed() -> None:
+    with pytest.raises(JobDeclarationError, match="with its parentheses"):
+        job(with_an_argument)  # type: ignore[call-overload, arg-type, unused-ignore]  # that is the mistake
+
+
+@job()
+def without_a_star(session: Session, user_id: UUID) -> None: ...
+
+
+def test_what_nothing_provides_is_found_before_the_job_runs() -> None:
+    with pytest.raises(JobDeclarationError, match=r"jobs\.without_a_star: nothing provides UUID"):
+        without_a_star.check({Postbox: Postbox()})
+    post_letter.check({Postbox: Postbox()})
+
+
 @pytest.mark.parametrize(("function", "cron"), [(with_an_argument, "* * * * *"), (lambda: None, "every day")])
 def test_a_periodic_job_takes_nothing_and_needs_a_good_cron_line(function: Any, cron: str) -> None:
     with pytest.raises(JobDeclarationError, match="valid cron line"):

@@ -53,13 +53,13 @@ def test_many_quick_jobs_are_all_done_at_the_first_attempt(bench: Bench) -> None
 
 def test_a_worker_without_a_connection_for_its_jobs_keeps_them_and_costs_them_nothing(bench: Bench) -> None:
     with bench.worker(concurrency=2) as running, ExitStack() as held:
-        pool = running.worker._database.engine
+        pool = running.worker.runner._database.engine
         for _ in range(3):
             held.enter_context(pool.connect())
         pool.pool._timeout = 0.1  # type: ignore[attr-defined]  # of QueuePool
         bench.write(enqueue, leave_trace, number=1)
         wait_until(lambda: bench.stored[0].status == "active", seconds=5)
-        wait_until(lambda: running.worker._is_lost, seconds=5)
+        wait_until(lambda: running.worker.bookkeeping.is_lost, seconds=5)
 
         held.close()
         bench.wait_for("complete")

@@ -54,6 +54,15 @@ class Job(Generic[P]):
         encoded: dict[str, Any] = msgspec.to_builtins(msgspec.convert(dict(arguments), self._arguments))
         return encoded
 
+    def check(self, resources: Mapping[type[Any], Any]) -> None:
+        """Raises JobDeclarationError when it asks for something that it will not be given."""
+        unknown = [kind.__name__ for kind in self._injected if kind not in resources and not _is_made(kind)]
+        if unknown:
+            raise JobDeclarationError(
+                f"{self.name}: nothing provides {', '.join(unknown)}. Arguments stand behind a `*`; "
+                "the resources of jobs are in server/resources.py"
+            )
+
     def run(self, session: Session, resources: Mapping[type[Any], Any], arguments: Mapping[str, Any]) -> None:
         """Call the function with stored arguments. What it asks for by type is made upon the session or looked up."""
         given = msgspec.convert(arguments, self._arguments)
@@ -62,7 +71,7 @@ class Job(Generic[P]):
 
 
 def job(
-    *, timeout: int = 60, retries: int = 5, retry_delay: float = 2.0, cron: str | None = None
+    function: None = None, /, *, timeout: int = 60, retries: int = 5, retry_delay: float = 2.0, cron: str | None = None
 ) -> Callable[[JobFunction[P]], Job[P]]:
     """Make a function a job.
 
@@ -71,6 +80,8 @@ def job(
     killed costs one. After attempt n it waits for a random time of up to `retry_delay` * 2^(n-1) seconds: what
     depends on a service that may be away for a while takes a longer one.
     """
+    if function is not None:
+        raise JobDeclarationError("write @job() with its parentheses")
     if retries < 3:
         raise JobDeclarationError("a job needs at least 3 retries: a worker may be killed in the middle of one")
     if timeout < 1:
@@ -82,24 +93,37 @@ def job(
     return declare
 
 
-def _injected(function: Callable[..., None]) -> list[type[Any]]:
+def _hints(function: Callable[..., None]) -> dict[str, Any]:
     hints = get_type_hints(function)
+    if untyped := [name for name in inspect.signature(function).parameters if name not in hints]:
+        raise JobDeclarationError(f"{function.__qualname__}: give a type to {', '.join(untyped)}")
+    return hints
+
+
+def _injected(function: Callable[..., None]) -> list[type[Any]]:
+    hints = _hints(function)
     parameters = inspect.signature(function).parameters.values()
     return [hints[each.name] for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
 
 
 def _arguments(function: Callable[..., None]) -> type[msgspec.Struct]:
     """A Struct of the keyword-only parameters."""
-    hints = get_type_hints(function)
+    hints = _hints(function)
     fields: list[Any] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if name in RESERVED or hints[name] not in MAY_BE_ARGUMENTS:
-            raise JobDeclarationError(f"{function.__qualname__}: {name} cannot be an argument of a job")
+            raise JobDeclarationError(
+                f"{function.__qualname__}: {name} cannot be an argument of a job (ids, numbers and times can)"
+            )
         has_default = parameter.default is not inspect.Parameter.empty
         fields.append((name, hints[name], parameter.default) if has_default else (name, hints[name]))
     return msgspec.defstruct(f"{function.__name__}_arguments", fields, forbid_unknown_fields=True, kw_only=True)
+
+
+def _is_made(kind: type[Any]) -> bool:
+    return issubclass(kind, Session | Service)
 
 
 def _provide(kind: type[Any], session: Session, resources: Mapping[type[Any], Any]) -> Any:

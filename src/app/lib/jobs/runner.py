@@ -1,0 +1,157 @@
+"""Runs one job after another in threads, each as one unit of work, and records what became of it."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import saq
+import structlog
+from sqlalchemy.orm import Session
+
+from app.lib.db.database import Database
+from app.lib.errors import ApplicationError
+from app.lib.jobs import ledger
+from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
+from app.lib.jobs.declaration import Job
+
+UNKNOWN_SECONDS = 60
+UNKNOWN_KEPT = 24 * 3600
+"""How often a job that this worker does not know is looked at again, and for how long."""
+LAST_WORDS = 10_000
+"""Characters of a traceback that are kept, from its end."""
+
+logger: Any = structlog.get_logger("app.jobs")
+
+
+class JobTimeoutError(Exception):
+    """The job's thread still runs, but what it does will not be kept."""
+
+
+class JobUnknownError(Exception):
+    """No worker has known this job for a day."""
+
+
+class JobRefusedError(Exception):
+    """It raised an error of ours. In a request those may keep what was written before them; in a job none does."""
+
+
+class JobNotBegunError(Exception):
+    """There was no connection for it, which is not its fault."""
+
+
+class JobRunner:
+    """`resources` are handed to jobs by type. Raises JobDeclarationError when a job asks for another type."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job[Any]],
+        *,
+        database: Database,
+        resources: Mapping[type[Any], Any],
+        concurrency: int,
+        bookkeeping: Bookkeeping,
+    ) -> None:
+        for job in jobs:
+            job.check(resources)
+        self._jobs = {job.name: job for job in jobs}
+        self._database = database
+        self._resources = resources
+        self._bookkeeping = bookkeeping
+        self._concurrency = concurrency
+        self._hanging = 0
+        self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="keel-job")
+
+    async def attend(self, job: saq.Job, *, stopping: asyncio.Event) -> saq.Status | None:
+        """Stay with the job until its thread is free again. Returns what became of it, None when it is not ours now."""
+        if job.function not in self._jobs:
+            return await self._put_back_unknown(job)
+        thread = await self._begin(job)
+        while thread.done() and isinstance(missing := thread.result(), JobNotBegunError):
+            if stopping.is_set():
+                await self._bookkeeping.keep(ledger.release, job)
+                return saq.Status.QUEUED
+            await self._bookkeeping.wait_for_database(missing)
+            thread = await self._begin(job)
+        if not thread.done():
+            return await self._outlast(job, thread)
+        error = thread.result()
+        return await self._record_failure(job, error) if error else saq.Status.COMPLETE
+
+    async def _begin(self, job: saq.Job) -> asyncio.Future[BaseException | None]:
+        """Returns when the thread is done, or its time is over."""
+        thread = asyncio.get_running_loop().run_in_executor(self.threads, self._outcome, job)
+        await asyncio.wait([thread], timeout=job.timeout)
+        return thread
+
+    async def _outlast(self, job: saq.Job, thread: asyncio.Future[BaseException | None]) -> saq.Status | None:
+        """A thread cannot be stopped: its slot stays taken, while another attempt may have the job."""
+        self._hanging += 1
+        became = await self._record_failure(job, JobTimeoutError(f"after {job.timeout} s"))
+        if self._hanging == self._concurrency:
+            logger.error("every slot hangs in a job beyond its timeout: this worker does nothing, restart it")
+        await asyncio.wait([thread])
+        self._hanging -= 1
+        return became
+
+    async def _put_back_unknown(self, job: saq.Job) -> saq.Status | None:
+        """Newer code may have enqueued it, while this worker is about to be replaced; after a day, nobody has."""
+        if time.time() - job.queued / 1000 > UNKNOWN_KEPT:
+            return await self._record_failure(job, JobUnknownError(job.function))
+        logger.warning(
+            "job is not known here: is its module in JOB_MODULES of server/jobs.py, or this worker old?",
+            job=job.function,
+            key=job.key,
+        )
+        await self._bookkeeping.keep(ledger.release, job, delay=UNKNOWN_SECONDS)
+        return saq.Status.QUEUED
+
+    def _outcome(self, job: saq.Job) -> BaseException | None:
+        """In a thread. What the job raised is returned, because a Future cannot carry StopIteration."""
+        request_id = job.meta.get("request_id")
+        with structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=request_id):
+            try:
+                self._run(job)
+            except BaseException as error:  # noqa: BLE001  (SystemExit, too, is the job's failure and not the worker's)
+                return error
+            return None
+
+    def _run(self, job: saq.Job) -> None:
+        """The job's effects and its completion commit together."""
+        began = time.perf_counter()
+
+        def work(session: Session) -> None:
+            try:
+                session.connection()
+            except DATABASE_ERRORS as error:
+                raise JobNotBegunError(*error.args) from error
+            try:
+                self._jobs[job.function].run(session, self._resources, job.kwargs or {})
+            except ApplicationError as error:
+                raise JobRefusedError(str(error)) from error
+            session.flush()
+            ledger.complete(session, job)
+
+        self._database.write_once(work)
+        logger.info("job done", attempt=job.attempts, ms=round((time.perf_counter() - began) * 1000, 1))
+
+    async def _record_failure(self, job: saq.Job, error: BaseException) -> saq.Status | None:
+        whole = "".join(traceback.format_exception(error))
+        words = whole[-LAST_WORDS:]
+        became = await self._bookkeeping.keep(ledger.fail, job, _storable(words))
+        logger.warning(
+            "job failed",
+            job=job.function,
+            key=job.key,
+            attempt=job.attempts,
+            became=became.value if became else None,
+            **({"exc_info": error} if whole == words else {"error": words}),
+        )
+        return became
+
+
+def _storable(text: str) -> str:
+    """JSON in PostgreSQL knows neither NUL nor half a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()
