@@ -178,7 +178,7 @@ def mailbox(jobs: InlineJobs) -> list[EmailMessage]:
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
+def clock() -> Iterator[time_machine.Traveller]:
     """Python's time, at noon of today and going on from there; `move_to` and `shift` change it. Not the database's."""
     noon = datetime.now(UTC).replace(hour=12, minute=0, second=0)
     with time_machine.travel(noon, tick=True) as coordinates:

@@ -75,7 +75,7 @@ def test_a_known_address_is_told_once_a_day(
     as_user: Callable[..., SignedIn],
     jobs: InlineJobs,
     mailbox: list[EmailMessage],
-    clock: time_machine.Coordinates,
+    clock: time_machine.Traveller,
 ) -> None:
     email = as_user().user.email
     for _ in range(3):
