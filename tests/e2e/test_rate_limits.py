@@ -55,14 +55,14 @@ def processes_that_asked(server: RedisServer, limited: LiveServer) -> int:
 def test_4_processes_with_redis_let_exactly_10_of_100_through(
     start_limited: StartServer, redis_server: RedisServer
 ) -> None:
-    server = start_limited(workers=4, rate_limit_sign_in="10/minute", redis_url=redis_server.url)
+    server = start_limited(workers=4, rate_limit_refresh="10/minute", redis_url=redis_server.url)
 
     assert refresh(server, times=100) == {401: 10, 429: 90}
     assert processes_that_asked(redis_server, server) == 4
 
 
 def test_4_processes_without_redis_count_each_for_itself(start_limited: StartServer) -> None:
-    server = start_limited(workers=4, rate_limit_sign_in="10/minute")
+    server = start_limited(workers=4, rate_limit_refresh="10/minute")
 
     assert 10 < refresh(server, times=100)[401] <= 40
 
@@ -70,7 +70,7 @@ def test_4_processes_without_redis_count_each_for_itself(start_limited: StartSer
 def test_the_api_goes_on_when_its_redis_is_killed_and_says_so_once(
     start_limited: StartServer, redis_server: RedisServer
 ) -> None:
-    server = start_limited(rate_limit_sign_in="100/minute", redis_url=redis_server.url, log_level="INFO")
+    server = start_limited(rate_limit_refresh="100/minute", redis_url=redis_server.url, log_level="INFO")
     with ThreadPoolExecutor(1) as beside:
         under_way = beside.submit(refresh, server, times=300)
         wait_until(lambda: counts_in(redis_server), seconds=5)
@@ -88,4 +88,4 @@ def test_the_api_goes_on_when_its_redis_is_killed_and_says_so_once(
 
 def counts_in(server: RedisServer) -> bool:
     with redis.Redis.from_url(server.url) as client:
-        return bool(client.keys("*sign_in*"))
+        return bool(client.keys("*refresh*"))

@@ -49,7 +49,15 @@ def admitted(windows: MemoryWindows, *, tries: int, caller: str = "ada") -> int:
         ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
         ("fe80::1%eth0", "fe80::/64"),
         ("::1", "::/64"),
-        ("198.51.100.7:50000", "unknown"),
+        ("198.51.100.7:50000", "198.51.100.7"),
+        ("[2001:db8:1:2::1]:50000", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::/64"),
+        ("[::ffff:198.51.100.7]:50000", "198.51.100.7"),
+        ("198.51.100.7:", "unknown"),
+        ("198.51.100.7:x", "unknown"),
+        ("[198.51.100.7]x", "unknown"),
+        ("198.51.100.7:1:2", "unknown"),
+        ("gateway:50000", "unknown"),
         ("", "unknown"),
     ],
 )
@@ -118,13 +126,26 @@ def test_after_two_quiet_windows_nothing_is_remembered(windows: MemoryWindows, c
 def test_a_crowd_of_new_callers_neither_fills_the_memory_nor_frees_the_old(
     windows: MemoryWindows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limits, "CALLERS", 100)
+    monkeypatch.setattr(rate_limits, "MAX_CALLERS", 100)
     admitted(windows, tries=10)
 
-    assert all(windows.hit(f"address:{number}").is_admitted for number in range(10_000))
+    for number in range(20_000):
+        windows.hit(f"address:{number}")
 
-    assert len(windows._current) == 100
+    assert len(windows._current) <= 100 + rate_limits.CROWDS
     assert admitted(windows, tries=1) == 0
+
+
+def test_newcomers_for_whom_there_is_no_place_have_a_limit_too(
+    windows: MemoryWindows, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "MAX_CALLERS", 1)
+    windows.hit("ada")
+
+    taking_turns = [windows.hit(caller).is_admitted for _ in range(50) for caller in ("grace", "mary")]
+    assert sum(taking_turns) <= 20
+    clock.now += 61
+    assert admitted(windows, tries=100, caller="grace") <= 1, "what a crowd was counted weighs in the next window"
 
 
 class MisspeltController(Controller):

@@ -1,12 +1,15 @@
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import func, update
+from sqlalchemy import URL, func, update
 from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import UserSession
@@ -14,10 +17,10 @@ from app.lib.access import Principal
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.server import authentication
-from app.server.asgi import access_tokens
+from app.server.asgi import access_tokens, build_app
 from app.server.authentication import RevokedSessions
 from tests.conftest import API, SignedIn
-from tests.live import wait_until
+from tests.live import PASSWORD, wait_until
 
 pytestmark = pytest.mark.integration
 AsUser = Callable[..., SignedIn]
@@ -113,3 +116,45 @@ def test_an_event_that_is_no_session_is_passed_over(app: Litestar, revoked: Revo
         feed.deliver(event)
 
     assert ended in revoked
+
+
+Client = TestClient[Litestar]
+
+
+@pytest.fixture
+def processes(
+    live_database: URL, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Client, Client]]:
+    """Two, whose Redis has a name that is looked up until the test is over: no time-out of a socket bounds that."""
+    is_over, look_up = threading.Event(), socket.getaddrinfo
+
+    def hang(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == "redis.test":
+            assert is_over.wait(60)
+            raise socket.gaierror
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.5)
+    own = settings.model_copy(update={"redis_url": "redis://redis.test"})
+    with TestClient(build_app(own, live_database)) as here, TestClient(build_app(own, live_database)) as there:
+        yield here, there
+        is_over.set()
+
+
+def test_a_redis_that_hangs_delays_no_revocation(processes: tuple[Client, Client]) -> None:
+    here, there = processes
+    wait_until(lambda: all(events(client) == "ok" for client in processes), seconds=5)
+    account = {"email": "ada@example.com", "password": PASSWORD}
+    here.post(f"{API}/auth/register", json={**account, "first_name": "Ada", "last_name": "L"})
+    headers = {"Authorization": f"Bearer {here.post(f'{API}/auth/login', json=account).json()['access_token']}"}
+    assert there.get(f"{API}/users/me", headers=headers).status_code == 200
+
+    assert here.post(f"{API}/auth/logout", headers=headers).status_code == 204
+
+    assert here.get(f"{API}/users/me", headers=headers).status_code == 401
+    wait_until(lambda: there.get(f"{API}/users/me", headers=headers).status_code == 401, seconds=5)
+
+
+def events(client: Client) -> str:
+    return str(client.get("/health/ready").json()["checks"]["events"])

@@ -2,6 +2,7 @@ import asyncio
 import time
 
 import pytest
+import redis
 from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -89,6 +90,21 @@ def test_a_process_without_its_redis_is_ready_and_degraded(
 
         redis_server.start()
         wait_until(lambda: readiness(client) == (200, "ready", "ok"), seconds=5)
+
+
+def test_a_redis_that_keeps_the_cache_and_refuses_to_count_is_not_ok(
+    live_database: URL, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.server.rate_limits.COOLDOWN", 0)
+    limited = settings.model_copy(update={"redis_url": redis_server.url, "rate_limit_enabled": True})
+    with TestClient(build_app(limited, live_database)) as client, redis.Redis.from_url(redis_server.url) as admin:
+        admin.execute_command("ACL SETUSER", "default", "-@scripting")
+        assert client.get("/health/cache").json()["is_available"] is True
+        assert readiness(client) == (200, "degraded", "unavailable")
+
+        admin.execute_command("ACL SETUSER", "default", "+@scripting")
+        client.get("/health/cache")
+        assert readiness(client) == (200, "ready", "ok")
 
 
 def test_a_silent_redis_delays_no_probe(live_database: URL, settings: Settings, redis_server: RedisServer) -> None:

@@ -25,7 +25,12 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-LIMITS = {"rate_limit_sign_in": "10/minute", "rate_limit_write": "20/minute", "rate_limit_read": "30/minute"}
+LIMITS = {
+    "rate_limit_sign_in": "10/minute",
+    "rate_limit_refresh": "10/minute",
+    "rate_limit_write": "20/minute",
+    "rate_limit_read": "30/minute",
+}
 
 
 class Limited(Callers):
@@ -76,7 +81,10 @@ def test_100_at_once_and_exactly_10_are_let_through(callers: Limited) -> None:
     assert callers.refresh(times=100) == {401: 10, 429: 90}
 
 
-def test_with_redis_exactly_as_many_and_other_processes_know(start_app: StartApp, redis_server: RedisServer) -> None:
+def test_with_redis_exactly_as_many_and_other_processes_know(
+    start_app: StartApp, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "PATIENCE", 60)  # the machine may be busy, and Redis is not to be given up
     one, other = (start_app(redis_url=redis_server.url) for _ in range(2))
 
     assert one.refresh(times=100) == {401: 10, 429: 90}
@@ -90,7 +98,7 @@ def test_the_headers_tell_what_is_left(callers: Limited) -> None:
         assert answer.status_code == 401
         assert answer.headers["ratelimit-limit"] == "30"
         assert answer.headers["ratelimit-remaining"] == remaining
-        assert 50 <= int(answer.headers["ratelimit-reset"]) <= 60
+        assert 30 <= int(answer.headers["ratelimit-reset"]) <= 60
         assert "retry-after" not in answer.headers
 
 
@@ -104,7 +112,7 @@ def test_a_refusal_is_a_problem_that_says_when_to_come_back(callers: Limited) ->
     assert answer.json()["code"] == "too_many_requests"
     assert answer.headers["ratelimit-remaining"] == "0"
     assert answer.headers["ratelimit-reset"] == answer.headers["retry-after"]
-    assert 50 <= int(answer.headers["retry-after"]) <= 60
+    assert 30 <= int(answer.headers["retry-after"]) <= 60
 
 
 def test_two_accounts_behind_one_address_have_a_limit_each(callers: Limited) -> None:
@@ -127,6 +135,22 @@ def test_each_class_has_its_own_count(callers: Limited) -> None:
 
     assert Counter(answer.status_code for answer in writes) == {404: 20, 429: 5}
     assert callers.read(ada) == {200: 1}
+
+
+def test_a_neighbours_sign_ins_keep_nobody_from_refreshing(callers: Limited) -> None:
+    answers = callers.call("POST", f"{API}/auth/login", times=20, json={})
+
+    assert Counter(answer.status_code for answer in answers) == {400: 10, 429: 10}
+    assert callers.refresh() == {401: 1}
+
+
+def test_what_its_address_is_refused_does_not_count_for_the_account(callers: Limited) -> None:
+    account = callers.as_account(uuid4())
+    callers.refresh(times=10)
+
+    assert callers.refresh(headers=account, times=20) == {429: 20}
+
+    assert callers.refresh(headers=account, peer="203.0.113.2", times=10) == {401: 10}
 
 
 def test_public_routes_count_the_address_also_of_those_who_are_signed_in(callers: Limited) -> None:
@@ -174,9 +198,24 @@ def test_behind_a_trusted_proxy_the_forwarded_address_counts(start_app: StartApp
 
 
 @pytest.mark.parametrize(
+    ("app_env", "proxies", "warnings"), [("production", (), 1), ("production", ("203.0.113.1",), 0), ("test", (), 0)]
+)
+def test_production_says_once_that_it_trusts_no_proxy_although_there_seems_to_be_one(
+    app_env: str, proxies: tuple[str, ...], warnings: int, start_app: StartApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    callers = start_app(app_env=app_env, trusted_proxies=proxies)
+    callers.refresh()
+    assert not caplog.records
+
+    callers.refresh(times=5, headers={"X-Forwarded-For": "198.51.100.1"})
+
+    assert len([record for record in caplog.records if "TRUSTED_PROXIES" in record.getMessage()]) == warnings
+
+
+@pytest.mark.parametrize(
     "path",
     [
-        *("/health", "/health/live", "/health/db", f"{API}/docs", f"{API}/redoc", f"{API}/openapi.json"),
+        *("/health", "/health/live", "/health/ready", f"{API}/docs", f"{API}/redoc", f"{API}/openapi.json"),
         f"{API}/docs/assets/swagger-ui-dist/swagger-ui.css",
     ],
 )
@@ -187,6 +226,13 @@ def test_probes_and_documentation_are_not_counted(path: str, start_app: StartApp
 
     assert {answer.status_code for answer in answers} == {200}
     assert not [name for answer in answers for name in answer.headers if name.startswith("ratelimit")]
+
+
+@pytest.mark.parametrize("path", ["/health/db", "/health/cache"])
+def test_health_routes_that_tell_figures_are_counted(path: str, start_app: StartApp) -> None:
+    answers = start_app(rate_limit_read="5/hour").call("GET", path, times=6)
+
+    assert Counter(answer.status_code for answer in answers) == {200: 5, 429: 1}
 
 
 def test_browsers_of_other_origins_may_read_the_refusal(start_app: StartApp) -> None:
@@ -208,23 +254,26 @@ def test_without_limits_nothing_is_counted(start_app: StartApp) -> None:
     assert callers.refresh(times=30) == {401: 30}
 
 
-def test_redis_lets_one_more_through_when_it_said(redis_server: RedisServer) -> None:
+def test_redis_lets_one_more_through_when_it_said(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "PATIENCE", 60)
+
     async def scenario() -> float:
-        async with running(RateLimiter({"read": "2/2second"}, redis_url=redis_server.url)) as hit:
+        async with running(RateLimiter({"read": "2/4second"}, redis_url=redis_server.url)) as hit:
             began = time.monotonic()
-            assert [await hit() for _ in range(3)] == [(True, 1, 2, 2), (True, 0, 2, 2), (False, 0, 2, 2)]
-            async with asyncio.timeout(10):
-                while not (await hit()).is_admitted:
-                    pass
+            windows = [await hit() for _ in range(3)]
+            assert [(window.is_admitted, window.remaining) for window in windows] == [(True, 1), (True, 0), (False, 0)]
+            assert windows[-1].reset in {3, 4}
+            while not (await hit()).is_admitted:
+                pass
             return time.monotonic() - began
 
-    assert 2 <= asyncio.run(scenario()) < 4
+    assert 4 <= asyncio.run(scenario()) < 7
 
 
 def test_a_redis_that_hangs_is_waited_for_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rate_limits, "PATIENCE", 0.2)
+    monkeypatch.setattr(rate_limits, "PATIENCE", 1)
 
     async def scenario(port: int) -> list[float]:
         async with running(RateLimiter({"read": "1000/hour"}, redis_url=f"redis://127.0.0.1:{port}")) as hit:
@@ -233,8 +282,8 @@ def test_a_redis_that_hangs_is_waited_for_once(
     with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.INFO):
         first, *others = asyncio.run(scenario(silent.getsockname()[1]))
 
-    assert 0.2 <= first < 2
-    assert sum(others) < 0.2
+    assert 1 <= first < 4
+    assert sum(others) < 1
     assert [record.levelname for record in caplog.records if record.name == rate_limits.__name__] == ["WARNING"]
 
 

@@ -3,7 +3,7 @@
 
 from litestar.di import NamedDependency
 
-from app.lib.cache import Cache
+from app.lib.cache.cache import Cache
 from app.lib.passwords import Passwords
 from app.lib.settings import Settings
 from app.lib.storage import Storage

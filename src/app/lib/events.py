@@ -4,7 +4,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -41,6 +41,16 @@ def publish(session: AnySession, topic: str, *payloads: str) -> None:
         session.execute(_NOTIFY, {"channel": CHANNEL, "events": events})
 
 
+def deliver_to(*feeds: "EventFeed") -> Callable[[str], None]:
+    """For `session.info["deliver"]`: each event goes to all of them, one after the other."""
+
+    def deliver(event: str) -> None:
+        for feed in feeds:
+            feed.deliver(event)
+
+    return deliver
+
+
 def _nowhere(_: str) -> None:
     """This process follows no events: a command, or a test."""
 
@@ -61,11 +71,13 @@ class Subscriber(Protocol):
 class EventFeed:
     """A daemon thread that listens on its own connection and polls as the safety net.
 
+    Its subscribers wait for each other: those that may be slow have a feed of their own, under another `name`.
     `lag` is how long ago, in seconds, the feed last knew itself complete; infinite before the first time.
     """
 
-    def __init__(self, url: URL | str, *subscribers: Subscriber) -> None:
-        self._engine = create_pool(url, size=1, name="keel-events", isolation_level="AUTOCOMMIT")
+    def __init__(self, url: URL | str, *subscribers: Subscriber, name: str = "keel-events") -> None:
+        self._name = name
+        self._engine = create_pool(url, size=1, name=name, isolation_level="AUTOCOMMIT")
         self._subscribers = {subscriber.topic: subscriber for subscriber in subscribers}
         self._stopping = threading.Event()
         self._caught_up = threading.Event()
@@ -81,7 +93,7 @@ class EventFeed:
         self._stopping.clear()
         self._caught_up.clear()
         self._complete_at = -float("inf")
-        thread = threading.Thread(target=self._run, name="keel-events", daemon=True)
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         thread.start()
         self._thread = thread
         self._caught_up.wait(wait)
@@ -98,15 +110,17 @@ class EventFeed:
             try:
                 with self._listening() as connection:
                     if is_lost:
-                        logger.info("event feed is connected again")
+                        logger.info("event feed %s is connected again", self._name)
                     is_lost = False
                     self._follow(connection)
             except (SQLAlchemyError, psycopg.Error) as error:
                 if not is_lost:
-                    logger.warning("event feed lost the database and keeps trying: %s", type(error).__name__)
+                    logger.warning(
+                        "event feed %s lost the database and keeps trying: %s", self._name, type(error).__name__
+                    )
                 is_lost = True
             except Exception:  # the thread must outlive whatever a subscriber does wrong
-                logger.exception("event feed failed and starts again")
+                logger.exception("event feed %s failed and starts again", self._name)
             self._stopping.wait(RECONNECT_SECONDS)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """How often a caller may ask: which class a route is in, who is one caller, and how many requests are left to them."""
 
 import math
+import re
 import time
 from collections.abc import Collection
 from ipaddress import IPv6Address, ip_address
@@ -12,9 +13,13 @@ from litestar.handlers import BaseRouteHandler
 
 from app.lib.access import guarded_routes
 
+WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
+"""`[2001:db8::1]:50000` or `198.51.100.7:50000`, as Azure's gateways write into X-Forwarded-For."""
 READING = {"GET", "HEAD", "OPTIONS"}
-CALLERS = 50_000
-"""How many one process remembers in one window of one class, at most: about 6 MB. There are two windows."""
+MAX_CALLERS = 50_000
+"""How many have a count of their own in one window of one class in one process: about 6 MB. There are two windows."""
+CROWDS = 1024
+"""How many counts all later callers share."""
 
 
 class UnknownRateLimitError(Exception):
@@ -36,12 +41,13 @@ def check_rate_limits(app: Litestar, known: Collection[str]) -> None:
 
 
 def network_of(host: str) -> str:
-    """What one customer has: an IPv4 address, or a whole /64 of IPv6.
+    """What one customer has: an IPv4 address, or a whole /64 of IPv6. Some proxies add the port.
 
-    All that is no address is one caller: a proxy that adds ports must not make everybody somebody new.
+    All that is no address is one caller: otherwise everybody could be somebody new with each request.
     """
+    with_port = WITH_PORT.fullmatch(host)
     try:
-        address = ip_address(host)
+        address = ip_address((with_port[1] or with_port[2]) if with_port else host)
     except ValueError:
         return "unknown"
     if not isinstance(address, IPv6Address):
@@ -95,13 +101,13 @@ class MemoryWindows:
     def hit(self, caller: str) -> Window:
         """Count a request, unless it is one too many."""
         left = self._turn()
-        previous, current = self._previous.get(caller, 0), self._current.get(caller, 0)
+        previous = self._previous.get(_place(self._previous, caller), 0)
+        place = _place(self._current, caller)
+        current = self._current.get(place, 0)
         is_admitted = _used(previous, current, left / self._limit.get_expiry()) < self._limit.amount
         if is_admitted:
-            if not current and len(self._current) >= CALLERS:
-                self._current.popitem()  # the newest: a crowd of new callers cannot make it forget the old ones
             current += 1
-            self._current[caller] = current
+            self._current[place] = current
         return window_of(self._limit, is_admitted=is_admitted, previous=previous, current=current, left=left)
 
     def _turn(self) -> float:
@@ -113,3 +119,10 @@ class MemoryWindows:
             self._current = {}
             self._began += passed // period * period
         return period - passed % period
+
+
+def _place(counts: dict[str, int], caller: str) -> str:
+    """Where a caller is counted. Those for whom no place is left share some: nobody is forgotten, nobody unlimited."""
+    if caller in counts or len(counts) < MAX_CALLERS:
+        return caller
+    return f"crowd:{hash(caller) % CROWDS}"

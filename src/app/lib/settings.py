@@ -111,6 +111,7 @@ class Settings(BaseSettings):
 
     rate_limit_enabled: bool = True
     rate_limit_sign_in: RateLimit = "20/minute"
+    rate_limit_refresh: RateLimit = "120/minute"
     rate_limit_write: RateLimit = "120/minute"
     rate_limit_read: RateLimit = "600/minute"
 
@@ -147,7 +148,12 @@ class Settings(BaseSettings):
     @property
     def rate_limits(self) -> dict[str, str]:
         """By the name that a route gives as its `rate_limit`."""
-        return {"sign_in": self.rate_limit_sign_in, "write": self.rate_limit_write, "read": self.rate_limit_read}
+        return {
+            "sign_in": self.rate_limit_sign_in,
+            "refresh": self.rate_limit_refresh,
+            "write": self.rate_limit_write,
+            "read": self.rate_limit_read,
+        }
 
     @model_validator(mode="after")
     def fill_in_what_development_may_leave_out(self) -> Self:

@@ -27,11 +27,11 @@ from app.domain.sessions.controllers import AuthController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import Principal, guarded_routes
 from app.lib.admission import Gate, check_gates
-from app.lib.cache import Cache
-from app.lib.cache_memory import MemoryStore
-from app.lib.cache_redis import RedisStore
+from app.lib.cache.cache import Cache
+from app.lib.cache.memory import MemoryStore
+from app.lib.cache.redis import RedisStore
 from app.lib.db.database import Database
-from app.lib.events import EventFeed
+from app.lib.events import EventFeed, deliver_to
 from app.lib.mail.mailer import mail_folder
 from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
@@ -78,7 +78,7 @@ LOGIN_PATIENCE = 2.0
 STORAGE_QUEUE = 100
 STORAGE_PATIENCE = 5.0
 START_PATIENCE = 5.0
-"""Seconds that start-up waits for the first news of revoked sessions; without a database it goes on."""
+"""Seconds that start-up waits for the first news of revoked sessions and of the cache; then it goes on without."""
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -112,13 +112,13 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     tokens = access_tokens(settings)
     revoked = RevokedSessions(token_lifetime=tokens.lifetime)
     cache = build_cache(settings)
-    feed = EventFeed(url, revoked, cache)
+    feed, cache_feed = EventFeed(url, revoked), EventFeed(url, cache, name="keel-cache")
     database = Database(
         url,
         pool_size=settings.db_pool_size,
         replica_urls=settings.replica_urls,
         echo=settings.db_echo,
-        session_info={"deliver": feed.deliver},
+        session_info={"deliver": deliver_to(feed, cache_feed)},
     )
     authentication = Authentication(tokens, revoked, feed)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
@@ -135,7 +135,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             job_dashboard(settings),
             *([MailboxController] if shows_mail else []),
         ],
-        middleware=[authentication, RateLimits()] if settings.rate_limit_enabled else [authentication],
+        middleware=[authentication, *rate_limits(settings)],
         dependencies=dependencies(settings, tokens, passwords, cache),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
@@ -157,7 +157,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "build_worker": functools.partial(build_worker, settings, url),
             }
         ),
-        lifespan=[running(url, feed)],
+        lifespan=[running(url, feed, cache_feed)],
         logging_config=None,
     )
     guarded_routes(app)
@@ -213,6 +213,12 @@ def cors_config(settings: Settings) -> CORSConfig | None:
     )
 
 
+def rate_limits(settings: Settings) -> list[RateLimits]:
+    if not settings.rate_limit_enabled:
+        return []
+    return [RateLimits(suspects_proxies=settings.is_production and not settings.trusted_proxies)]
+
+
 def envelope(app: Any, settings: Settings) -> Any:
     """The proxies' headers are believed before anything looks at the address."""
     wrapped = Envelope(app, settings)
@@ -231,8 +237,12 @@ def gates(settings: Settings) -> dict[str, Gate]:
     }
 
 
-def running(url: URL | str, feed: EventFeed) -> Any:
-    """What lives from start to stop; an application may be started again."""
+def running(url: URL | str, feed: EventFeed, cache_feed: EventFeed) -> Any:
+    """What lives from start to stop; an application may be started again.
+
+    The cache asks Redis when it hears something, so it has a feed of its own: no Redis delays a revocation.
+    """
+    feeds = (feed, cache_feed)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -240,13 +250,14 @@ def running(url: URL | str, feed: EventFeed) -> Any:
         app.state.gates = gates(settings)
         threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
-        readiness = app.state.readiness = Readiness(url, feed, app.state.cache if settings.redis_dsn else None)
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
+        in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()
+        readiness = app.state.readiness = Readiness(url, feed, *in_redis)
         try:
-            await asyncio.to_thread(feed.start, wait=START_PATIENCE)
+            await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds])
             yield
         finally:
-            await asyncio.to_thread(feed.stop)
+            await asyncio.gather(*[asyncio.to_thread(one.stop) for one in feeds])
             await asyncio.to_thread(threads.shutdown)
             readiness.close()
             await limiter.close()

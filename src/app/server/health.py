@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 
 from app.db.metadata import MIGRATIONS, VERSION_TABLE
 from app.lib.access import public
-from app.lib.cache import Cache
+from app.lib.cache.cache import Cache
 from app.lib.events import EventFeed
 from app.lib.routing import get as read
 from app.lib.schema import Schema
 from app.server.authentication import MAX_LAG
+from app.server.rate_limits import RateLimiter
 
 PATIENCE = 2.5
 """Seconds for all checks together; a load balancer should hear within three."""
@@ -66,9 +67,9 @@ class CacheRead(Schema):
 
 class Readiness:
     """Asks the database over a connection and a thread of its own: a busy pool is not a missing database.
-    The cache is asked about Redis only where there is one; it has seen it within the last two seconds."""
+    `in_redis`: who needs Redis, where there is one, and is asked whether it last got what it wanted."""
 
-    def __init__(self, url: URL | str, feed: EventFeed, cache: Cache | None = None) -> None:
+    def __init__(self, url: URL | str, feed: EventFeed, *in_redis: Cache | RateLimiter) -> None:
         self._engine = create_engine(
             url,
             poolclass=NullPool,
@@ -76,7 +77,7 @@ class Readiness:
             connect_args={"connect_timeout": 2, "options": "-c statement_timeout=1500"},
         )
         self._feed = feed
-        self._cache = cache
+        self._in_redis = in_redis
         self._heads = set(ScriptDirectory(str(MIGRATIONS)).get_heads())
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keel-health")
         self._check: asyncio.Task[dict[str, str]] | None = None
@@ -111,8 +112,8 @@ class Readiness:
             "migrations": "ok" if applied == self._heads else "run `database upgrade`",
             "events": "ok" if self._feed.lag < MAX_LAG else "not connected",
         }
-        if self._cache is not None:
-            checks["redis"] = "ok" if self._cache.is_available else "unavailable"
+        if self._in_redis:
+            checks["redis"] = "ok" if all(user.is_available for user in self._in_redis) else "unavailable"
         return checks
 
 
@@ -120,13 +121,12 @@ class HealthController(Controller):
     path = "/health"
     tags = ["health"]
     guards = [public]
-    opt = {"rate_limit": None}
 
-    @get(operation_id="GetHealth", summary="Tell that the process answers, and its version.")
+    @get(operation_id="GetHealth", summary="Tell that the process answers, and its version.", rate_limit=None)
     async def get_health(self, state: State) -> HealthRead:
         return HealthRead(status="ok", version=state.settings.version)
 
-    @get("/live", operation_id="GetLiveness", summary="Tell that the process answers.")
+    @get("/live", operation_id="GetLiveness", summary="Tell that the process answers.", rate_limit=None)
     async def get_liveness(self, state: State) -> HealthRead:
         """No I/O: a failing database must not get the process killed."""
         return HealthRead(status="ok", version=state.settings.version)
@@ -135,6 +135,7 @@ class HealthController(Controller):
         "/ready",
         operation_id="GetReadiness",
         summary="Tell whether requests can be served: 200, or 503 with what is wrong.",
+        rate_limit=None,
     )
     async def get_readiness(self, state: State) -> Response[ReadinessRead]:
         checks = await state.readiness.checks()

@@ -19,13 +19,13 @@ from redis.exceptions import RedisError
 from app.lib.errors import TooManyRequestsError
 from app.lib.rate_limits import MemoryWindows, Window, network_of, rate_limit_of, window_of
 
-ALSO_BY_ADDRESS = {"sign_in"}
+ALSO_BY_ADDRESS = {"sign_in", "refresh"}
 """Classes that count the address of those who are signed in, too: an account costs nothing."""
 RATE_LIMIT_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 CONNECTIONS = 16
 PATIENCE = 2.0
 """Seconds for each step: connecting, and the answer. Shorter ones are missed by a process that is merely busy."""
-REST = 5.0
+COOLDOWN = 5.0
 """Seconds in which a lost Redis is left alone: longer than all steps, so that no request outlives its outage."""
 
 HIT = f"""
@@ -86,6 +86,11 @@ class RateLimiter:
         self._is_lost = False
         self._retry_at = 0.0
 
+    @property
+    def is_available(self) -> bool:
+        """False from the first failure of Redis until a request has been counted there again."""
+        return not self._is_lost
+
     async def hit(self, name: str, caller: str) -> Window:
         """Count a request of the class `name`."""
         if self._redis is None or self._rests():
@@ -109,38 +114,50 @@ class RateLimiter:
             await self._redis.close()
 
     def _rests(self) -> bool:
-        """While Redis is lost, one request in REST seconds tries it, and no other waits for it."""
+        """While Redis is lost, one request in COOLDOWN seconds tries it, and no other waits for it."""
         now = time.monotonic()
         if self._is_lost and now < self._retry_at:
             return True
-        self._retry_at = now + REST
+        self._retry_at = now + COOLDOWN
         return False
 
     def _lose(self, error: RedisError) -> None:
         if not self._is_lost:
             logger.warning("rate limits lost Redis and are counted in each process: %s", type(error).__name__)
             self._is_lost = True
-            self._retry_at = time.monotonic() + REST
+            self._retry_at = time.monotonic() + COOLDOWN
 
 
 class RateLimits(ASGIMiddleware):
     """Stands behind Authentication, which tells the account. Leaves the headers for Envelope, in the scope.
 
-    Raises TooManyRequestsError.
+    Raises TooManyRequestsError. `suspects_proxies`: the first request that seems to have come through one is worth a
+    warning, because none is trusted.
     """
 
     scopes = (ScopeType.HTTP,)
 
+    def __init__(self, *, suspects_proxies: bool = False) -> None:
+        self._suspects_proxies = suspects_proxies
+
     async def handle(self, scope: Any, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         name = rate_limit_of(scope["route_handler"], scope["method"])
         if name is not None:
+            self._look_for_proxies(scope)
             limiter: RateLimiter = scope["litestar_app"].state.rate_limiter
-            windows = [await limiter.hit(name, caller) for caller in _callers(scope, name)]
-            window = min(windows, key=lambda window: (window.is_admitted, window.remaining, -window.reset))
+            window = await _hit(limiter, name, _callers(scope, name))
             scope["rate_limit"] = _headers(window)
             if not window.is_admitted:
                 raise TooManyRequestsError(retry_after=window.reset)
         await next_app(scope, receive, send)
+
+    def _look_for_proxies(self, scope: Any) -> None:
+        if self._suspects_proxies and any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+            self._suspects_proxies = False
+            logger.warning(
+                "a request has X-Forwarded-For and TRUSTED_PROXIES is empty: if there is a proxy, name it there, "
+                "or all clients share its rate limits"
+            )
 
 
 def _callers(scope: Any, name: str) -> list[str]:
@@ -148,7 +165,17 @@ def _callers(scope: Any, name: str) -> list[str]:
     account = [f"account:{user.id}"] if user else []
     if account and name not in ALSO_BY_ADDRESS:
         return account
-    return [*account, f"address:{network_of(client[0] if client else '')}"]
+    return [f"address:{network_of(client[0] if client else '')}", *account]
+
+
+async def _hit(limiter: RateLimiter, name: str, callers: list[str]) -> Window:
+    """The first refusal, with which the counting ends, or the window in which least is left."""
+    windows = []
+    for caller in callers:
+        windows.append(window := await limiter.hit(name, caller))
+        if not window.is_admitted:
+            return window
+    return min(windows, key=lambda window: (window.remaining, -window.reset))
 
 
 def _headers(window: Window) -> list[tuple[bytes, bytes]]:

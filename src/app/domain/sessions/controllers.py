@@ -40,7 +40,7 @@ class AuthController(Controller):
         lifetime = timedelta(days=settings.refresh_token_expire_days)
         return _token_pair(sessions.sign_in(user, device=_device(request), lifetime=lifetime), tokens)
 
-    @post("/refresh", status_code=HTTP_200_OK, guards=[public], rate_limit="sign_in")
+    @post("/refresh", status_code=HTTP_200_OK, guards=[public], rate_limit="refresh")
     def refresh(self, data: JSONBody[RefreshCreate], sessions: SessionService, tokens: TokenIssuing) -> TokenPairRead:
         """Exchange a refresh token for a new pair. It works once; a second use ends the session."""
         return _token_pair(sessions.refresh(data.refresh_token), tokens)

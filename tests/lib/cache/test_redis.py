@@ -13,9 +13,9 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
-from app.lib.cache import Cache, Region
-from app.lib.cache_redis import TIMEOUT, RedisStore
-from tests.lib.conftest import WORDS, Process
+from app.lib.cache.cache import Cache, Region
+from app.lib.cache.redis import TIMEOUT, RedisStore
+from tests.lib.cache.conftest import WORDS, Process
 from tests.live import wait_until
 from tests.redis_server import RedisServer
 
@@ -25,8 +25,8 @@ ANOTHER_PROCESS = """
 import sys, redis
 from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy.orm import Session
-from app.lib.cache import Cache, Region
-from app.lib.cache_redis import RedisStore
+from app.lib.cache.cache import Cache, Region
+from app.lib.cache.redis import RedisStore
 
 url = sys.argv[1]
 client = redis.Redis.from_url(url)
@@ -75,7 +75,7 @@ def word(cache: Cache, load: str | Callable[[], str]) -> str:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "app.lib.cache_redis"]
+    return [record.getMessage() for record in caplog.records if record.name == "app.lib.cache.redis"]
 
 
 class Evil:
@@ -125,7 +125,7 @@ def test_two_processes_with_25_threads_each_cost_one_load(redis_server: RedisSer
 def test_a_process_that_never_finishes_loading_holds_up_another_for_as_long_as_its_patience(
     caches: Callable[[], Cache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.lib.cache_redis.PATIENCE", 0.3)
+    monkeypatch.setattr("app.lib.cache.redis.PATIENCE", 0.3)
     hanging, other = caches(), caches()
 
     def load_for_longer_than_the_other_waits() -> str:

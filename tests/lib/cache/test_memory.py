@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.lib.cache_memory import ENTRY_BYTES, MemoryStore
+from app.lib.cache.memory import ENTRY_BYTES, MemoryStore
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from app.lib.cache import PATIENCE, StoreFigures
+from app.lib.cache.cache import PATIENCE, StoreFigures
 
 MAX_BYTES = 32 * 1024 * 1024
 ENTRY_BYTES = 400

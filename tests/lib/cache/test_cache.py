@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from sqlalchemy.orm import Session
 
-from app.lib.cache import Cache, Region, invalidate
-from app.lib.cache_memory import MemoryStore
+from app.lib.cache.cache import Cache, Region, invalidate
+from app.lib.cache.memory import MemoryStore
 from app.lib.errors import ApplicationError
 from app.lib.pagination import Page
 from app.lib.schema import Schema
-from tests.lib.conftest import WORDS, Process
+from tests.lib.cache.conftest import WORDS, Process
 from tests.live import wait_until
 
 pytestmark = pytest.mark.integration
@@ -168,8 +168,8 @@ def test_fifty_threads_that_ask_at_once_cost_one_load(cache: Cache) -> None:
 
 
 def test_a_thread_waits_no_longer_than_its_patience(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lib.cache_memory.PATIENCE", 0.05)
-    monkeypatch.setattr("app.lib.cache_redis.PATIENCE", 0.05)
+    monkeypatch.setattr("app.lib.cache.memory.PATIENCE", 0.05)
+    monkeypatch.setattr("app.lib.cache.redis.PATIENCE", 0.05)
     may_finish = threading.Event()
 
     def hang() -> int:
@@ -278,7 +278,7 @@ def test_a_process_that_dies_after_its_commit_has_others_forget(start_process: C
 
 
 def test_what_a_lagging_replica_may_have_told_is_forgotten_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lib.cache.REPLICA_LAG", 0)
+    monkeypatch.setattr("app.lib.cache.cache.REPLICA_LAG", 0)
     cache, count = Cache(MemoryStore(), has_replicas=True), Counter()
     cache.catch_up(Session(), everything=True)
 

@@ -12,8 +12,8 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 from redis.retry import Retry
 
-from app.lib.cache import PATIENCE, StoreFigures
-from app.lib.cache_memory import ThreadMutex
+from app.lib.cache.cache import PATIENCE, StoreFigures
+from app.lib.cache.memory import ThreadMutex
 
 PREFIX = "keel:cache:"
 EVERYTHING = f"{PREFIX}generation"

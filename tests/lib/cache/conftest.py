@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import URL, text
 from sqlalchemy.orm import Session
 
-from app.lib.cache import Cache, Region, invalidate
-from app.lib.cache_memory import MemoryStore
-from app.lib.cache_redis import RedisStore
+from app.lib.cache.cache import Cache, Region, invalidate
+from app.lib.cache.memory import MemoryStore
+from app.lib.cache.redis import RedisStore
 from app.lib.db.database import Database
 from app.lib.events import EventFeed, publish
 from tests.live import wait_until
