@@ -37,7 +37,7 @@ def check_rate_limits(app: Litestar, known: Collection[str]) -> None:
     named = [(route, rate_limit_of(route.handler, route.method)) for route in guarded_routes(app)]
     unknown = [f"{route.method} {route.path} ({name})" for route, name in named if name and name not in known]
     if unknown:
-        raise UnknownRateLimitError("no such rate limit: " + ", ".join(unknown))
+        raise UnknownRateLimitError(f"no such rate limit: {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def network_of(host: str) -> str:

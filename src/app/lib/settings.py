@@ -147,12 +147,10 @@ class Settings(BaseSettings):
 
     @property
     def rate_limits(self) -> dict[str, str]:
-        """By the name that a route gives as its `rate_limit`."""
+        """Of `rate_limit_read`, a route says `rate_limit="read"`."""
+        limits = [name for name in type(self).model_fields if name.startswith("rate_limit_")]
         return {
-            "sign_in": self.rate_limit_sign_in,
-            "refresh": self.rate_limit_refresh,
-            "write": self.rate_limit_write,
-            "read": self.rate_limit_read,
+            name.removeprefix("rate_limit_"): getattr(self, name) for name in limits if name != "rate_limit_enabled"
         }
 
     @model_validator(mode="after")
