@@ -148,9 +148,9 @@ class Settings(BaseSettings):
     @property
     def rate_limits(self) -> dict[str, str]:
         """Of `rate_limit_read`, a route says `rate_limit="read"`."""
-        limits = [name for name in type(self).model_fields if name.startswith("rate_limit_")]
+        fields = [name for name in type(self).model_fields if name.startswith("rate_limit_")]
         return {
-            name.removeprefix("rate_limit_"): getattr(self, name) for name in limits if name != "rate_limit_enabled"
+            name.removeprefix("rate_limit_"): getattr(self, name) for name in fields if not name.endswith("_enabled")
         }
 
     @model_validator(mode="after")
