@@ -149,9 +149,9 @@ class Settings(BaseSettings):
     def rate_limits(self) -> dict[str, str]:
         """Of `rate_limit_read`, a route says `rate_limit="read"`."""
         fields = [name for name in type(self).model_fields if name.startswith("rate_limit_")]
-        return {
-            name.removeprefix("rate_limit_"): getattr(self, name) for name in fields if not name.endswith("_enabled")
-        }
+        limits = {name.removeprefix("rate_limit_"): getattr(self, name) for name in fields}
+        del limits["enabled"]
+        return limits
 
     @model_validator(mode="after")
     def fill_in_what_development_may_leave_out(self) -> Self:
