@@ -47,3 +47,28 @@ def png_with(comment: bytes) -> bytes:
     """A valid picture that holds the text in a chunk of its own."""
     plain = picture()
     return plain[:33] + png_chunk(b"tEXt", b"Comment\0" + comment) + plain[33:]
+
+
+def jpeg_of_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG of one colour whose scans say "nothing here", each in a few bytes (ITU T.81, appendix G)."""
+    runs = -(-(-(-width // 8) * -(-height // 8)) // 32_766)
+    bits = ("0" + "1" * 13 + "0") * runs  # "32 766 empty blocks": the code of EOB14, and 14 bits more
+    bits += "1" * (-len(bits) % 8)
+    nothing = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
+    grey = _segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-(-(-width // 8) * -(-height // 8)) // 8))
+    return b"".join(
+        [
+            b"\xff\xd8",
+            _segment(0xDB, b"\0" + b"\1" * 64),
+            _segment(0xC2, pack(">BHHB", 8, height, width, 1) + b"\1\x11\0"),
+            _segment(0xC4, b"\0" + b"\1" + bytes(15) + b"\0"),
+            _segment(0xC4, b"\x10" + b"\1" + bytes(15) + b"\xe0"),
+            grey,
+            (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * (scans - 1),
+            b"\xff\xd9",
+        ]
+    )
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return pack(">BBH", 0xFF, marker, len(content) + 2) + content

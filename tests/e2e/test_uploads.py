@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from select import select as select_readable
 
 import httpx
 import psutil
@@ -21,7 +22,8 @@ from sqlalchemy import URL, NullPool, create_engine, select, text
 from app.domain.files.jobs import KEEP_ORPHANS, delete_blob, remove_orphans_of
 from app.lib.db.database import Database
 from app.lib.jobs.broker import decode, saq_jobs
-from app.lib.storage import SHARDS, Storage
+from app.lib.storage import OWNER, SHARDS, Storage
+from app.server.request import RECEPTIONS_OF_ONE
 from tests.live import LiveServer, temporary_files_of, wait_until
 from tests.s3_server import S3Server
 from tests.sample_files import picture
@@ -97,7 +99,7 @@ def test_an_upload_of_10_mb_takes_less_than_30_mb_of_memory(
     logger.info("%s: %.1f MB", place, max(grown) / MEGABYTE)
 
 
-def test_clients_that_stand_still_hold_no_thread_and_no_connection(
+def test_clients_that_stand_still_hold_no_thread_no_connection_and_no_blob(
     start_server: Start, live_database: URL, directory: Path
 ) -> None:
     server = start_server(live_database, storage_url=directory.as_uri(), db_pool_size=2)
@@ -111,9 +113,39 @@ def test_clients_that_stand_still_hold_no_thread_and_no_connection(
             stack.enter_context(closing(reading))
             assert reading.recv(12) == b"HTTP/1.1 200"
 
+        wait_until(lambda: not any(str(directory) in file.path for file in worker_of(server).open_files()), seconds=5)
         began = time.monotonic()
         assert [client.get("/files").status_code for _ in range(10)] == [200] * 10
         assert time.monotonic() - began < 2
+
+
+def test_of_uploads_that_come_at_once_few_are_received_and_none_stays_in_memory(
+    start_server: Start, live_database: URL, directory: Path
+) -> None:
+    server = start_server(live_database, storage_url=directory.as_uri())
+    greedy, other = bearer(server), bearer(server)
+    worker = worker_of(server)
+    before = temporary_files_of(worker.pid)
+    with server.client(headers=other) as client, ExitStack() as stack, peak_of(worker) as grown:
+        began = FORM.format(len(TEXT)).encode() + PART + TEXT[:MEGABYTE]
+        with ThreadPoolExecutor(60) as threads:
+            sockets = list(threads.map(lambda _: connect(server, "POST", "/files", greedy, began), range(60)))
+        for each in sockets:
+            stack.enter_context(closing(each))
+        wait_until(lambda: len(temporary_files_of(worker.pid) - before) == RECEPTIONS_OF_ONE, seconds=5)
+
+        answer = client.post("/files", files={"file": ("a.txt", TEXT)})
+        wait_until(lambda: refused(sockets) == 60 - RECEPTIONS_OF_ONE, seconds=15)
+
+        assert answer.status_code == 201
+        assert len(temporary_files_of(worker.pid) - before) == RECEPTIONS_OF_ONE
+    assert max(grown) < 60 * MEGABYTE
+    logger.info("60 at once: %.1f MB", max(grown) / MEGABYTE)
+
+
+def refused(sockets: list[socket.socket]) -> int:
+    readable, _, _ = select_readable(sockets, [], [], 0)
+    return sum(each.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 503" for each in readable)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of files without a name")
@@ -180,7 +212,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_is_sent(
 
 
 def blobs(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file() and "#" not in path.name]
+    return [path for path in directory.rglob("*") if path.is_file() and "#" not in path.name and path.name != OWNER]
 
 
 def clean_up(url: URL, directory: Path) -> None:
@@ -208,7 +240,7 @@ def test_files_in_a_bucket_are_fetched_from_there_and_pictures_from_us(
     assert fetched.content == b"hello"
     assert fetched.headers["content-disposition"] == "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe.txt"
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
-    assert len(s3_server.keys()) == 2
+    assert len(s3_server.keys()) == 3  # and OWNER
 
 
 def test_while_the_bucket_is_gone_uploads_are_503_and_leave_no_row(

@@ -1,11 +1,12 @@
 from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from app.lib.errors import InvalidInputError
 from app.lib.file_types import media_type_of, plain_name
 from app.lib.settings import Settings
-from tests.sample_files import PDF, SCRIPT, archive, moving_picture, picture, png_chunk, png_with
+from tests.sample_files import PDF, SCRIPT, archive, jpeg_of_scans, moving_picture, picture, png_chunk, png_with
 
 pytestmark = pytest.mark.unit
 
@@ -32,6 +33,14 @@ def told(name: str, content: bytes) -> str:
         ("a.png", picture(), "image/png"),
         ("a.PNG", picture(), "image/png"),
         ("a.jpg", JPEG, "image/jpeg"),
+        ("a.jpg", JPEG[:2] + b"\xff\xff\xff" + JPEG[2:], "image/jpeg"),
+        ("a.jpg", jpeg_of_scans(64, 64, scans=10), "image/jpeg"),
+        ("a.jpg", picture("MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))]), "image/jpeg"),
+        (
+            "a.jpg",
+            picture("JPEG", exif=b"Exif\0\0" + bytes(60_000), xmp=b"<?xpacket begin=''?><x:xmpmeta/>"),
+            "image/jpeg",
+        ),
         ("a.jpeg", JPEG + b"a second picture of the telephone", "image/jpeg"),
         ("a.gif", GIF, "image/gif"),
         ("a.gif", moving_picture("GIF"), "image/gif"),
@@ -90,6 +99,15 @@ def test_a_file_is_what_its_bytes_say(name: str, content: bytes, media_type: str
         ("gif of endless blocks.gif", GIF[:-1] + b"!\xfe" + b"\1 " * 200_001 + b"\0;"),
         ("gif, its head.gif", GIF[:9]),
         ("jpeg as comment.jpg", b"\xff\xd8\xff\xe0/*" + JPEG[6:]),
+        ("three bytes.jpg", b"\xff\xd8\xff"),
+        ("three bytes and text.jpg", b"\xff\xd8\xff\xe0\x00\x10" + b"text " * 100),
+        ("jpeg without a picture.jpg", JPEG[:20] + b"\xff\xda\0\2"),
+        ("jpeg, its head.jpg", JPEG[:100]),
+        ("jpeg that goes back.jpg", JPEG[:2] + b"\xff\xe0\0\0" * 10),
+        ("webp as comment.webp", b"RIFF/*\0\0WEBP" + bytes(0x2A2F - 4)),
+        ("png with svg.png", png_with(b"<svg onload=alert(1)>")),
+        ("png with an image.png", png_with(b"<img src=x onerror=alert(1)>")),
+        ("png with a short tag.png", png_with(b"<?=`id`?>")),
         ("jpeg and zip.jpg", JPEG + archive()),
         ("jpeg and zip and more.jpg", JPEG + archive() + b"tail"),
         ("jpeg and html.jpg", JPEG + b"<body>"),

@@ -1,3 +1,4 @@
+import time
 from io import BytesIO
 from struct import pack
 
@@ -5,8 +6,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from app.lib.errors import InvalidInputError
-from app.lib.images import MAX_JPEG_PIXELS, MAX_PIXELS, square_picture
-from tests.sample_files import PDF, moving_picture, picture, png_bomb, png_with
+from app.lib.images import MAX_PIXELS, MAX_SCANS, MAX_SIDE, square_picture
+from tests.sample_files import PDF, jpeg_of_scans, moving_picture, picture, png_bomb, png_with
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +52,7 @@ def test_a_photograph_of_a_telephone_may_hold_a_second_picture_and_be_larger() -
     encoded = BytesIO()
     photograph.save(encoded, "MPO", save_all=True, append_images=[Image.new("RGB", (60, 40))])
 
-    assert photograph.width * photograph.height == MAX_JPEG_PIXELS
+    assert photograph.width * photograph.height == MAX_PIXELS["JPEG"]
     assert drawn(encoded.getvalue()).size == (64, 64)
     with pytest.raises(InvalidInputError):
         drawn(picture("JPEG", size=(6001, 4000)))
@@ -107,9 +108,43 @@ def test_what_is_no_whole_still_picture_of_the_web_is_refused(content: bytes) ->
         square_picture(BytesIO(content), side=64)
 
 
-@pytest.mark.parametrize("size", [(5000, 2001), (20_000, 20_000), (100_000, 100_000), (MAX_PIXELS + 1, 1), (0, 0)])
+@pytest.mark.parametrize("size", [(5000, 2001), (20_000, 20_000), (100_000, 100_000), (MAX_SIDE + 1, 1), (0, 0)])
 def test_a_bomb_is_refused_by_its_header(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
 
     with pytest.raises(InvalidInputError):
         square_picture(BytesIO(png_bomb(*size)), side=64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "size", "options"),
+    [
+        ("WEBP", "RGBA", (4000, 2001), {}),
+        ("JPEG", "RGB", (5000, 4001), {"subsampling": 0}),
+        ("JPEG", "CMYK", (5000, 3001), {"progressive": True}),
+        ("JPEG", "L", (1, MAX_SIDE + 1), {}),
+    ],
+)
+def test_what_would_take_more_memory_than_others_has_a_lower_limit(
+    kind: str, mode: str, size: tuple[int, int], options: dict[str, object]
+) -> None:
+    smaller = (size[0], size[1] - 1)
+
+    with pytest.raises(InvalidInputError, match="invalid"):
+        drawn(picture(kind, mode=mode, size=size, **options))
+    assert drawn(picture(kind, mode=mode, size=smaller, **options)).format == "WEBP"
+
+
+def test_a_jpeg_of_many_empty_scans_is_refused_before_it_is_decoded() -> None:
+    content = jpeg_of_scans(4000, 6000, scans=50 * MAX_SCANS)
+
+    began = time.monotonic()
+    with pytest.raises(InvalidInputError) as refused:
+        drawn(content)
+
+    assert time.monotonic() - began < 1
+    assert "steps" in refused.value.message
+
+
+def test_a_jpeg_of_several_scans_is_drawn() -> None:
+    assert drawn(jpeg_of_scans(400, 400, scans=MAX_SCANS)).size == (64, 64)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.lib.errors import NotFoundError
-from app.lib.storage import S3_CHUNK, SHARDS, Storage, StorageUnavailableError
+from app.lib.storage import OWNER, S3_CHUNK, SHARDS, ForeignStorageError, Storage, StorageUnavailableError
 from tests.live import free_port
 from tests.s3_server import S3Server
 
@@ -70,6 +70,32 @@ def test_a_deleted_blob_is_gone_and_may_be_deleted_again(storage: Storage) -> No
         storage.read(blob_id)
     with pytest.raises(NotFoundError):
         storage.stream(blob_id, start=0, stop=1)
+
+
+def test_many_are_deleted_at_once_though_some_are_gone(storage: Storage) -> None:
+    blob_ids = [stored(storage), uuid4(), stored(storage)]
+    kept = stored(storage)
+
+    storage.delete_all(blob_ids)
+    storage.delete_all([])
+
+    assert names(storage, before=LATER) == {kept}
+
+
+def test_a_storage_is_that_of_the_first_database_that_claims_it(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, other = uuid4(), uuid4()
+    assert not storage.belongs_to(first)
+    storage.claim(first)
+
+    storage.claim(first)
+
+    assert storage.belongs_to(first)
+    with pytest.raises(ForeignStorageError):
+        storage.claim(other)
+    assert OWNER in caplog.text
+    assert names(storage, before=LATER) == set()
 
 
 def test_older_blobs_are_named_shard_by_shard(storage: Storage) -> None:
@@ -158,6 +184,8 @@ def test_a_service_that_does_not_answer_is_unavailable(s3_server: S3Server, monk
         lambda: storage.read(uuid4()),
         lambda: storage.stream(uuid4(), start=0, stop=1),
         lambda: storage.delete(uuid4()),
+        lambda: storage.delete_all([uuid4()]),
+        lambda: storage.claim(uuid4()),
         lambda: names(storage, before=LATER),
     ):
         with pytest.raises(StorageUnavailableError):

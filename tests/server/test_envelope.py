@@ -10,8 +10,9 @@ from litestar.testing import TestClient
 from sqlalchemy import URL
 
 from app.lib.settings import Settings
+from app.server import envelope
 from app.server.asgi import build_app
-from app.server.envelope import SLOWEST_BODY, _in_time
+from app.server.envelope import SLOWEST_BODY, Envelope, _in_time
 from app.server.request import SlowRequestError
 from tests.conftest import API
 
@@ -162,6 +163,33 @@ def test_a_long_body_may_take_longer_and_one_that_drips_may_not(monkeypatch: pyt
     assert asyncio.run(receive_pieces(SLOWEST_BODY, pause=0.05)) == 10
     with pytest.raises(SlowRequestError):
         asyncio.run(receive_pieces(1, pause=0.05))
+
+
+async def _never_asked() -> Any:
+    raise AssertionError
+
+
+def test_an_answer_that_nobody_reads_is_given_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(envelope, "SEND_SECONDS", 0.05)
+    scope = {"type": "http", "method": "GET", "path": "/a", "headers": [(b"host", b"keel.test")], "client": None}
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.body", "body": b"hello"})
+        except Exception as error:
+            raise RuntimeError("as Litestar does") from error
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    any_host = Envelope(app, settings.model_copy(update={"allowed_hosts": ("*",)}))
+    asyncio.run(asyncio.wait_for(any_host(scope, _never_asked, send), 5))
+
+    assert "nobody reads the answer" in caplog.text
 
 
 def test_control_characters_in_a_path_are_escaped_in_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:

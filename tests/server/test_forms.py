@@ -110,6 +110,12 @@ def test_a_refused_upload_leaves_nothing(
     assert jobs.queued == []
 
 
+def test_two_files_are_one_too_many_in_plain_words(as_user: AsUser) -> None:
+    answer = as_user().post("/files", files=[("file", ("a.txt", b"a")), ("file", ("b.txt", b"b"))])
+
+    assert answer.json()["errors"] == [{"field": "file", "message": "Send one file only.", "source": "body"}]
+
+
 @pytest.mark.parametrize(
     ("status", "content_type"),
     [

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from email.utils import localtime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from litestar import Litestar
@@ -51,6 +52,20 @@ def test_mails_are_listed_the_newest_first(development: Client, keep: Callable[.
 
     links = re.findall(r'<a href="(/dev/mail/\S+)">(\w+)</a>', development.get("/dev/mail").text)
     assert links == [(paths[1], "second"), (paths[0], "first")]
+
+
+def test_files_that_are_no_mails_do_not_hide_the_others(
+    development: Client, keep: Callable[..., str], tmp_path: Path
+) -> None:
+    keep(subject="Hello")
+    (tmp_path / "mail" / "notes.eml").write_text("Subject: a name that is no UUID")
+    for content in (b"", b"\0\xff no mail", b"Date: nonsense\n\nHi."):
+        (tmp_path / "mail" / f"{uuid4()}.eml").write_bytes(content)
+
+    answer = development.get("/dev/mail")
+
+    assert (answer.status_code, answer.text.count("(no subject)"), answer.text.count("Hello")) == (200, 3, 1)
+    assert "no UUID" not in answer.text
 
 
 def test_a_mail_that_the_application_sends_is_kept(development: Client) -> None:

@@ -64,6 +64,14 @@ def test_every_error_is_described_as_a_problem(description: dict[str, Any]) -> N
         assert all(answer == {"$ref": "#/components/responses/Problem"} for answer in errors.values())
 
 
+def test_a_download_is_binary_and_may_be_a_part_or_somewhere_else(description: dict[str, Any]) -> None:
+    answers = description["paths"][f"{API}/files/{{file_id}}/content"]["get"]["responses"]
+
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    assert [answers[code]["content"] for code in ("200", "206")] == [binary] * 2
+    assert {"304", "307", "416"} <= answers.keys()
+
+
 def test_a_page_has_a_short_name(description: dict[str, Any]) -> None:
     schemas = description["components"]["schemas"]
 

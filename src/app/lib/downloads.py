@@ -44,17 +44,25 @@ def disposition(name: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def download(attachment: Attachment, storage: Storage, asked: Mapping[str, str]) -> Response[Any]:
+def is_head(scope: Any) -> bool:
+    """Handlers see GET; `server/envelope.py` remembers what it was."""
+    return bool(scope.get("is_head"))
+
+
+def download(
+    attachment: Attachment, storage: Storage, asked: Mapping[str, str], *, is_head: bool = False
+) -> Response[Any]:
     """What the request's headers `asked` for: all, a part, or nothing because the client has it (304).
 
-    From a bucket the client fetches it by itself, with a signed URL. Raises UnsatisfiableRangeError;
+    From a bucket the client fetches it by itself, with a signed URL, which is for GET alone. HEAD reads nothing:
+    the row knows the answer. Raises UnsatisfiableRangeError;
     NotFoundError and StorageUnavailableError before anything is sent.
     """
     tag = f'"{attachment.sha256}"'
+    if known := unchanged(tag, asked):
+        return known
     headers = {"ETag": tag, "Cache-Control": ASK_AGAIN}
-    if _is_known(tag, asked.get("if-none-match", "")):
-        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
-    if url := storage.signed_url(attachment.blob_id):
+    if not is_head and (url := storage.signed_url(attachment.blob_id)):
         return Response(b"", status_code=HTTP_307_TEMPORARY_REDIRECT, headers={"Location": url})
     headers |= {
         "Accept-Ranges": "bytes",
@@ -66,15 +74,22 @@ def download(attachment: Attachment, storage: Storage, asked: Mapping[str, str])
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{attachment.size}"
     return Stream(
-        storage.stream(attachment.blob_id, start=start, stop=stop),
+        () if is_head else storage.stream(attachment.blob_id, start=start, stop=stop),
         status_code=HTTP_206_PARTIAL_CONTENT if part else None,
         headers=headers | {"Content-Type": attachment.media_type, "Content-Length": str(stop - start)},
     )
 
 
-def picture(content: bytes, *, media_type: str, cache_control: str) -> Response[bytes]:
+def unchanged(tag: str, asked: Mapping[str, str]) -> Response[Any] | None:
+    """304 when the client has it already."""
+    if not _is_known(tag, asked.get("if-none-match", "")):
+        return None
+    return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": tag, "Cache-Control": ASK_AGAIN})
+
+
+def picture(content: bytes, *, media_type: str, cache_control: str, tag: str | None = None) -> Response[bytes]:
     """A picture of our own making, which a page may show."""
-    headers = {"Cache-Control": cache_control, "Content-Security-Policy": SANDBOX}
+    headers = {"Cache-Control": cache_control, "Content-Security-Policy": SANDBOX} | ({"ETag": tag} if tag else {})
     return Response(content, media_type=media_type, headers=headers)
 
 

@@ -20,7 +20,12 @@ MAX_PIECES = 200_000
 """Of an image. Pictures have fewer; more would only cost time."""
 MAX_DIRECTORY = 2 * 1024 * 1024
 """Bytes of a zip archive's list of names."""
-MARKUP = re.compile(rb"<(?:!doctype|html|head|body|script|iframe|\?php)[\s>/]", re.IGNORECASE)
+MARKUP = re.compile(
+    rb"<(?:!doctype|html|head|body|script|style|iframe|svg|img|object|embed|meta|link|\?php)[\s>/]", re.IGNORECASE
+)
+INSTRUCTION = re.compile(rb"<\?(?:=|xml\s)", re.IGNORECASE)
+"""Looked for at the beginning only: so short, it is somewhere in many a picture, and cameras write XML of their own."""
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 ACTIVE_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[a-z!?/]|#!)", re.IGNORECASE)
 CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 ACTIVE_ENDINGS = frozenset(
@@ -84,7 +89,7 @@ def _starts_actively(content: IO[bytes]) -> bool:
     """Markup or a script, to somebody who looks at the beginning alone."""
     content.seek(0)
     start = content.read(SNIFFED)
-    return bool(ACTIVE_START.match(start) or MARKUP.search(start))
+    return bool(ACTIVE_START.match(start) or MARKUP.search(start) or INSTRUCTION.search(start))
 
 
 def _holds_markup(content: IO[bytes]) -> bool:
@@ -174,7 +179,9 @@ def _is_pdf(content: IO[bytes]) -> bool:
 
 def _is_image(begins: Callable[[IO[bytes]], bool]) -> Callable[[IO[bytes]], bool]:
     def is_one(content: IO[bytes]) -> bool:
-        return begins(content) and not _holds_markup(content) and not _archive(content)
+        return (
+            begins(content) and not _starts_actively(content) and not _holds_markup(content) and not _archive(content)
+        )
 
     return is_one
 
@@ -194,15 +201,32 @@ def _is_png(content: IO[bytes]) -> bool:
 
 
 def _is_jpeg(content: IO[bytes]) -> bool:
-    """Telephones append more pictures and depth maps, so what follows the first one cannot be refused."""
+    """Segments up to the first scan, with a frame among them (ITU T.81, appendix B). Telephones append more pictures
+    and depth maps, so what follows cannot be refused."""
     start = content.read(6)
-    return start[:3] == b"\xff\xd8\xff" and start[4:] != b"/*"  # which would begin a comment in a script
+    if start[:3] != b"\xff\xd8\xff" or start[4:] == b"/*":  # which would begin a comment in a script
+        return False
+    content.seek(2)
+    has_frame = False
+    for _ in range(MAX_PIECES):
+        head = content.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] < 0xC0 or 0xD0 <= head[1] <= 0xD9:
+            return False
+        if head[1] == 0xDA:
+            return has_frame
+        if head[1] == 0xFF:  # a fill byte
+            content.seek(-3, os.SEEK_CUR)
+            continue
+        has_frame |= head[1] in FRAMES
+        content.seek(int.from_bytes(head[2:]) - 2, os.SEEK_CUR)
+    return False
 
 
 def _is_webp(content: IO[bytes]) -> bool:
     start = content.read(12)
     length = int.from_bytes(start[4:8], "little") + 8
-    return start[:4] == b"RIFF" and start[8:] == b"WEBP" and length == _size(content)
+    is_comment = start[4:6] == b"/*"
+    return start[:4] == b"RIFF" and start[8:] == b"WEBP" and not is_comment and length == _size(content)
 
 
 def _is_gif(content: IO[bytes]) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,9 +18,12 @@ from obstore.store import LocalStore, S3Store
 from app.lib.errors import NotFoundError, OverloadedError
 from app.lib.settings import Settings
 
+OWNER = "keel-owner"
+"""The object that holds the identity of the database whose blobs these are."""
 SHARDS = 16
 BATCH = 1000
 CHUNK = 64 * 1024
+PIECE = 256 * 1024
 S3_CHUNK = 5 * 1024 * 1024
 """Bytes that are in memory at a time; S3 takes no smaller part of an upload in parts."""
 SIGNED_FOR = timedelta(minutes=1)
@@ -36,6 +39,12 @@ class StorageUnavailableError(OverloadedError):
     detail = "The storage of files does not answer. Try again shortly."
 
 
+class ForeignStorageError(StorageUnavailableError):
+    """The rows that name these blobs are in another database."""
+
+    detail = "The storage of files belongs to another database."
+
+
 class Storage:
     """Blobs, each named by a UUID and by nothing else, so that no client's text can become a path.
 
@@ -46,6 +55,7 @@ class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._url = url
+        self.is_claimed = False
         self._directory = Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     @classmethod
@@ -58,6 +68,31 @@ class Storage:
             return S3Store.from_url(self._url, client_options=CLIENT_OPTIONS, retry_config=RETRIES)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return LocalStore(self._directory)
+
+    def claim(self, owner: UUID) -> None:
+        """Before the first upload of a process: a new storage becomes this database's. Raises ForeignStorageError."""
+        if not self.belongs_to(owner):
+            with _answering():
+                obstore.put(self._store, OWNER, str(owner).encode())
+        self.is_claimed = True
+
+    def belongs_to(self, owner: UUID) -> bool:
+        """False: it is nobody's yet. Raises ForeignStorageError when it is another database's."""
+        with _answering():
+            try:
+                found = bytes(obstore.get(self._store, OWNER).bytes()).decode(errors="replace")
+            except FileNotFoundError:
+                return False
+        if found != str(owner):
+            logger.error(
+                "the storage of files belongs to the database %.40s, this one is %s: nothing is written or deleted. "
+                "Correct STORAGE_URL or POSTGRES_*; if this database is the right one, delete %s from the storage",
+                ascii(found),
+                owner,
+                OWNER,
+            )
+            raise ForeignStorageError
+        return True
 
     def put(self, blob_id: UUID, content: IO[bytes] | bytes, *, media_type: str, disposition: str) -> None:
         """Keep all of `content`, from its beginning, or nothing. It is safe on the disk when this returns.
@@ -80,10 +115,16 @@ class Storage:
             return bytes(obstore.get(self._store, _key(blob_id)).bytes())
 
     def stream(self, blob_id: UUID, *, start: int, stop: int) -> AsyncIterable[bytes]:
-        """The bytes from `start` up to but not including `stop`, in pieces, read by obstore's own threads as fast as
-        they are asked for on the event loop. Raises NotFoundError now, not then."""
+        """The bytes from `start` up to but not including `stop`, in pieces, each read by obstore's own threads
+        when it is asked for on the event loop: a client that reads slowly holds no file open. Raises NotFoundError
+        now, not then."""
         with _answering(), _finding():
-            return obstore.get(self._store, _key(blob_id), options={"range": (start, stop)}).stream(CHUNK)
+            obstore.head(self._store, _key(blob_id))
+        return self._pieces(_key(blob_id), start, stop)
+
+    async def _pieces(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        for at in range(start, stop, PIECE):
+            yield bytes(await obstore.get_range_async(self._store, key, start=at, end=min(at + PIECE, stop)))
 
     def signed_url(self, blob_id: UUID) -> str | None:
         """Where anybody may download the blob from the bucket, for a minute. None: there is no bucket."""
@@ -96,6 +137,15 @@ class Storage:
         """Nothing happens when there is no such blob."""
         with _answering(), suppress(FileNotFoundError):
             obstore.delete(self._store, _key(blob_id))
+
+    def delete_all(self, blob_ids: Collection[UUID]) -> None:
+        """The same for many: in a bucket with one request for 1000."""
+        if self._directory:
+            for blob_id in blob_ids:
+                self.delete(blob_id)
+        elif blob_ids:
+            with _answering():
+                obstore.delete(self._store, [_key(blob_id) for blob_id in blob_ids])
 
     def stored_before(self, moment: datetime, *, shard: int) -> Iterator[list[UUID]]:
         """The names of the older blobs of one shard (0 to SHARDS - 1), in batches and in no order."""

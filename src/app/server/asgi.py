@@ -52,7 +52,7 @@ from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
-from app.server.request import StrictRequest, receive_form
+from app.server.request import Receptions, StrictRequest, receive_form
 from app.server.resources import build_mailer
 
 CONTROLLERS = [
@@ -248,6 +248,7 @@ def running(url: URL | str, feed: EventFeed, cache_feed: EventFeed) -> Any:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         settings: Settings = app.state.settings
         app.state.gates = gates(settings)
+        app.state.receptions = Receptions()
         threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)

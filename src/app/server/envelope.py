@@ -19,6 +19,8 @@ from app.server.request import SlowRequestError
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 HEALTH_PATH = "/health"
 BODY_SECONDS = 30.0
+SEND_SECONDS = 30.0
+"""In which a client must take a piece of the answer. Granian would wait for ever."""
 SLOWEST_BODY = 32 * 1024
 """Bytes in a second that prolong it: a telephone may take minutes to upload, a client that drips may not."""
 
@@ -38,6 +40,10 @@ HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 logger = structlog.get_logger("app.requests")
 
 
+class StalledReaderError(Exception):
+    """Nobody reads the answer. There is nobody to tell, so it has no HTTP answer."""
+
+
 class Envelope:
     """The outermost ASGI application. Litestar's middleware would miss what no route answers: 404, 405, preflights."""
 
@@ -53,7 +59,7 @@ class Envelope:
             return
         began = time.perf_counter()
         method = scope["method"]
-        is_head = method == "HEAD"
+        is_head = scope["is_head"] = method == "HEAD"
         if is_head:  # RFC 9110 section 9.3.2: a GET without the content, behind the same guards
             scope["method"] = "GET"
         request_id = scope["request_id"] = _request_id(scope)
@@ -70,12 +76,32 @@ class Envelope:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if self._is_expected_host(scope):
-                    await self._app(scope, _in_time(receive), send_labelled)
-                else:
-                    await _refuse_host(request_id, send_labelled)
+                await self._answer(scope, receive, send_labelled)
             finally:
                 _log(scope, method, status, began)
+
+    async def _answer(self, scope: Any, receive: Receive, send: Any) -> None:
+        """Ends without an error, though not at once, when nobody reads the answer."""
+        is_stalled = False
+
+        async def send_in_time(message: Any) -> None:
+            nonlocal is_stalled
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send(message)
+            except TimeoutError as error:
+                is_stalled = True
+                raise StalledReaderError from error
+
+        try:
+            if self._is_expected_host(scope):
+                await self._app(scope, _in_time(receive), send_in_time)
+            else:
+                await _refuse_host(scope["request_id"], send_in_time)
+        except Exception:  # Litestar puts one of its own around ours
+            if not is_stalled:
+                raise
+            logger.warning("nobody reads the answer", path=ascii(scope["path"]))
 
     def _labels(self, scope: Any, message: Any, request_id: str, began: float) -> list[tuple[bytes, bytes]]:
         is_page = scope["path"].rstrip("/") in self._docs

@@ -28,7 +28,7 @@ from app.lib.errors import (
     TooManyRequestsError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
-from app.lib.storage import StorageUnavailableError
+from app.lib.storage import ForeignStorageError, StorageUnavailableError
 from app.server.forms import MalformedBodyError, TooLargeError
 from app.server.request import SlowRequestError, UnsupportedMediaTypeError
 
@@ -60,6 +60,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
     StorageUnavailableError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable"),
+    ForeignStorageError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable"),
 }
 """A class that is not here answers like its parent; a test sees to it that none of ours is missing."""
 

@@ -11,8 +11,10 @@ from multipart import (  # type: ignore[import-untyped]  # it has annotations, b
     PushMultipartParser,
 )
 
-from app.lib.errors import ApplicationError
+from app.lib.errors import ApplicationError, InvalidInputError
 
+IN_MEMORY = 64 * 1024
+"""Bytes of a file; a larger one goes to the disk."""
 MAX_PARTS = 20
 MAX_TEXT = 64 * 1024
 """Bytes of all fields together that are no files: those are kept in memory."""
@@ -54,7 +56,9 @@ class _Form:
         self._name = part.name or ""
         self._is_kept = part.filename != ""  # a form whose file was not chosen
         if part.filename:
-            self._file = UploadFile(part.content_type or "application/octet-stream", part.filename)
+            self._file = UploadFile(
+                part.content_type or "application/octet-stream", part.filename, max_spool_size=IN_MEMORY
+            )
             self.fields.setdefault(self._name, []).append(self._file)
 
     def _add_text(self, text: bytes) -> None:
@@ -71,6 +75,11 @@ class _Form:
         self._file = None
         self._text.clear()
 
+    def refuse_several_files(self) -> None:
+        for name, values in self.fields.items():
+            if len(values) > 1 and any(isinstance(value, UploadFile) for value in values):
+                raise InvalidInputError("Send one file only.", field=name)
+
     def close(self) -> None:
         """At once, without a thread: a task that is being cancelled had better not wait."""
         for value in (value for values in self.fields.values() for value in values):
@@ -81,11 +90,13 @@ class _Form:
 async def parse_form(chunks: AsyncIterator[bytes], *, boundary: str, max_file_size: int) -> dict[str, Any]:
     """The fields by name, as Litestar has them: a value, or a list of those of the same name.
 
-    Raises MalformedBodyError and TooLargeError. Whatever it raises, and when it is cancelled, no file is left.
+    Raises MalformedBodyError and TooLargeError, and InvalidInputError for several files of one name. Whatever it
+    raises, and when it is cancelled, no file is left.
     """
     form = _Form()
     try:
         await _receive(form, chunks, boundary=boundary, max_file_size=max_file_size)
+        form.refuse_several_files()
     except BaseException:
         form.close()
         raise

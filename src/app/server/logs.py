@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import warnings
 from typing import Any
 
 import structlog
@@ -38,6 +39,8 @@ def configure_logging(settings: Settings) -> None:
         if settings.log_format == "json"
         else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
+    logging.captureWarnings(capture=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures whose EXIF data are broken, as many are
     logging.config.dictConfig(
         {
             "version": 1,

@@ -19,7 +19,7 @@ from litestar.openapi.spec import (
     SecurityScheme,
 )
 from litestar.openapi.spec import Schema as SpecSchema
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.routes import BaseRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
@@ -116,6 +116,10 @@ def describe_access_and_errors(app: Litestar) -> None:
 
 
 def _describe(operation: Operation, route: GuardedRoute) -> None:
+    for answer in (operation.responses or {}).values():
+        for media_type, content in (getattr(answer, "content", None) or {}).items():
+            if media_type.startswith(("application/octet-stream", "image/")):  # to Litestar, bytes are text
+                content.schema = SpecSchema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
     operation.security = [] if route.is_public else [{BEARER: []}]
     operation.responses = {
         **{code: answer for code, answer in (operation.responses or {}).items() if int(code) < 400 or code == "503"},
@@ -134,6 +138,8 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
         codes.append("403")
     if "{" in route.path:
         codes.append("404")
+    if "206" in (operation.responses or {}):
+        codes.append("416")
     if operation.request_body:
         codes += ["409", "413", "415"]
     if rate_limit_of(route.handler, route.method):

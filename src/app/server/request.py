@@ -1,7 +1,10 @@
 """The request as handlers see it: a body is decoded strictly and within limits, or refused."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 from litestar import Request
 from litestar.datastructures import FormMultiDict
@@ -10,8 +13,34 @@ from litestar.exceptions import SerializationException
 from litestar.params import BodyKwarg
 from litestar.types import Empty
 
+from app.lib.admission import Gate
 from app.lib.errors import ApplicationError
 from app.server.forms import OVERHEAD, MalformedBodyError, TooLargeError, parse_form
+
+RECEPTIONS = 32
+RECEPTIONS_OF_ONE = 4
+"""Forms that are being received at once."""
+RECEPTION_QUEUE = 100
+RECEPTION_PATIENCE = 5.0
+
+
+class Receptions:
+    """A place for each form that a process receives at once, and no more than a few for one account. Whoever waits
+    has not been read yet. It belongs to one event loop, as its gates do."""
+
+    def __init__(self) -> None:
+        self._all = Gate(width=RECEPTIONS, queue=RECEPTION_QUEUE, patience=RECEPTION_PATIENCE)
+        self._of_one: WeakValueDictionary[Any, Gate] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def place_of(self, account: UUID | str) -> AsyncIterator[None]:
+        """Raises OverloadedError."""
+        gate = self._of_one.get(account) or Gate(
+            width=RECEPTIONS_OF_ONE, queue=RECEPTION_QUEUE // 5, patience=RECEPTION_PATIENCE
+        )
+        self._of_one[account] = gate  # which goes with the last who is at it
+        async with gate, self._all:
+            yield
 
 
 class UnsupportedMediaTypeError(ApplicationError):
@@ -81,4 +110,6 @@ async def receive_form(request: Request[Any, Any, Any]) -> None:
     data = request.route_handler.parsed_data_field
     asked = data.kwarg_definition if data else None
     if isinstance(asked, BodyKwarg) and asked.media_type == RequestEncodingType.MULTI_PART:
-        await request.form()
+        client = request.client.host if request.client else ""
+        async with request.app.state.receptions.place_of(request.user.id if request.user else client):
+            await request.form()

@@ -8,7 +8,7 @@ from litestar.testing import TestClient
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from app.domain.files.models import File
+from app.domain.files.models import Avatar, File
 from app.lib.settings import Settings
 from app.lib.storage import Storage
 from tests.conftest import SignedIn
@@ -171,6 +171,28 @@ def test_a_list_is_sorted_searched_and_cut(query: str, names: list[str], as_user
 @pytest.mark.parametrize("query", ["sort=sha256", "sort=media_type", "limit=101", "cursor=abc"])
 def test_a_bad_query_is_400(query: str, as_user: AsUser) -> None:
     assert as_user().get(f"/files?{query}").status_code == 400
+
+
+def test_head_of_a_download_reads_nothing(as_user: AsUser, session: Session) -> None:
+    ada = as_user()
+    file = own(session, ada)  # it has no blob
+
+    head = ada.request("HEAD", f"/files/{file.id}/content")
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert (head.headers["content-length"], head.headers["etag"]) == (str(file.size), f'"{file.sha256}"')
+
+
+def test_my_picture_is_not_read_again_when_i_have_it(as_user: AsUser, session: Session) -> None:
+    ada = as_user()
+    avatar = Avatar(id=uuid4(), user_id=ada.user.id)  # it has no blob
+    session.add(avatar)
+    session.commit()
+
+    known = ada.get("/users/me/avatar", headers={"If-None-Match": f'"{avatar.id}"'})
+
+    assert (known.status_code, known.headers["etag"]) == (304, f'"{avatar.id}"')
+    assert ada.get("/users/me/avatar", headers={"If-None-Match": '"other"'}).status_code == 404
 
 
 def test_a_row_whose_blob_is_missing_is_404(as_user: AsUser, session: Session) -> None:

@@ -2,21 +2,24 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, delete, select, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, delete, select, text, update
 from sqlalchemy.orm import Session
 
-from app.domain.files.jobs import KEEP_ORPHANS, delete_blob, remove_orphans, remove_orphans_of
-from app.domain.files.models import File
+from app.domain.files.jobs import KEEP_ORPHANS, delete_blob, remove_orphans, remove_orphans_of, stored_tables
+from app.domain.files.models import Avatar, DatabaseIdentity, File
+from app.domain.files.services import FileService
 from app.domain.users.models import User
 from app.lib.errors import NotFoundError
 from app.lib.jobs.broker import decode, enqueue, saq_jobs
 from app.lib.settings import Settings
-from app.lib.storage import SHARDS, Storage
+from app.lib.storage import OWNER, SHARDS, ForeignStorageError, Storage
 from app.server.asgi import build_app
 from tests.conftest import API, SignedIn
 from tests.inline_jobs import InlineJobs
@@ -89,6 +92,49 @@ def test_the_clean_up_removes_old_blobs_without_a_row_and_no_others(
     assert [is_stored(storage, blob_id) for blob_id in gone] == [False] * 3
 
 
+def test_a_worker_with_the_wrong_database_deletes_nothing(
+    as_user: AsUser, session: Session, storage: Storage, settings: Settings
+) -> None:
+    file_id = UUID(as_user().post("/files", files=FORM).json()["id"])
+    stored_long_ago(storage, settings, file_id)
+    session.execute(delete(File))
+    session.execute(update(DatabaseIdentity).values(id=uuid4()))
+
+    with pytest.raises(ForeignStorageError):
+        remove_orphans_of(session, storage, shard=int(file_id.hex[-1], 16))
+
+    assert is_stored(storage, file_id)
+
+
+def test_in_a_storage_that_nobody_has_claimed_nothing_is_deleted(session: Session, tmp_path: Path) -> None:
+    storage = Storage(tmp_path.as_uri())
+    storage.put(blob_id := UUID(int=0), b"content", media_type="text/plain", disposition="attachment")
+    os.utime(tmp_path / "0" / str(blob_id), (0, 0))
+
+    remove_orphans_of(session, storage, shard=0)
+
+    assert is_stored(storage, blob_id)
+
+
+def test_an_upload_into_the_storage_of_another_database_is_refused(
+    as_user: AsUser, session: Session, tmp_path: Path
+) -> None:
+    storage = Storage(tmp_path.as_uri())
+    storage.claim(uuid4())
+    ada = as_user().user.id
+
+    with pytest.raises(ForeignStorageError):
+        FileService(session).upload(
+            BytesIO(b"hello"), name="a.txt", owner_id=ada, allowed=["txt"], storage=Storage(tmp_path.as_uri())
+        )
+
+    assert [path.name for path in tmp_path.iterdir()] == [OWNER]
+
+
+def test_every_table_that_is_stored_keeps_its_blobs() -> None:
+    assert {File, Avatar} <= set(stored_tables())
+
+
 def test_the_clean_up_is_a_job_for_each_shard_however_often_it_is_asked_for(session: Session, jobs: InlineJobs) -> None:
     for _ in range(2):
         remove_orphans(session)
@@ -109,8 +155,10 @@ def failing(live_database: URL) -> Iterator[Engine]:
 
 
 def test_when_the_commit_fails_there_is_no_row_and_a_job_that_deletes_the_blob(
-    failing: Engine, live_database: URL, settings: Settings, storage: Storage
+    failing: Engine, live_database: URL, settings: Settings, tmp_path: Path
 ) -> None:
+    settings = settings.model_copy(update={"storage_url": tmp_path.as_uri()})
+    storage = Storage.of(settings)
     with TestClient(build_app(settings, live_database), raise_server_exceptions=False) as client:
         answer = client.post(f"{API}/files", files=FORM, headers=bearer(client))
 

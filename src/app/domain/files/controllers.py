@@ -2,6 +2,7 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Controller, Request, Response
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, MultipartBody
 
 from app.domain.files.models import Avatar, File
@@ -9,10 +10,17 @@ from app.domain.files.schemas import AvatarRead, FileCreate, FileRead, FileSort
 from app.domain.files.services import AvatarService, FileService, attachment_of, visible_to
 from app.lib.access import CurrentUser, authenticated, public
 from app.lib.dependencies import AppSettings, Caching, FileStorage
-from app.lib.downloads import ASK_AGAIN, FOR_EVER, download, picture
+from app.lib.downloads import ASK_AGAIN, FOR_EVER, download, is_head, picture, unchanged
 from app.lib.images import MEDIA_TYPE
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import delete, get, post, put
+
+ANY_TYPE = "application/octet-stream"
+DOWNLOAD_ANSWERS = {
+    206: ResponseSpec(bytes, description="The part that was asked for.", media_type=ANY_TYPE, generate_examples=False),
+    304: ResponseSpec(None, description="The client has it already."),
+    307: ResponseSpec(None, description="It is in a bucket, for a minute at the URL in `Location`."),
+}
 
 
 class FileController(Controller):
@@ -61,7 +69,7 @@ class FileController(Controller):
         """Show what is known of a file."""
         return FileRead.of(files.get_visible(file_id, me))
 
-    @get("/{file_id:uuid}/content", gate="storage", uncompressed=True, media_type="application/octet-stream")
+    @get("/{file_id:uuid}/content", gate="storage", uncompressed=True, media_type=ANY_TYPE, responses=DOWNLOAD_ANSWERS)
     def get_file_content(
         self,
         file_id: FromPath[UUID],
@@ -75,7 +83,8 @@ class FileController(Controller):
         Understands `If-None-Match`, `Range` and `If-Range`. Where files are kept in a bucket, the answer is a
         redirection (307) to a URL that is good for a minute.
         """
-        return download(attachment_of(files.get_visible(file_id, me)), storage, request.headers)
+        file = files.get_visible(file_id, me)
+        return download(attachment_of(file), storage, request.headers, is_head=is_head(request.scope))
 
     @delete("/{file_id:uuid}")
     def delete_file(self, file_id: FromPath[UUID], files: FileService, me: CurrentUser) -> None:
@@ -90,12 +99,23 @@ class MyAvatarController(Controller):
 
     @get(gate="storage", uncompressed=True, media_type=MEDIA_TYPE)
     def get_my_avatar(
-        self, avatars: AvatarService, storage: FileStorage, cache: Caching, me: CurrentUser
+        self,
+        request: Request[Any, Any, Any],
+        avatars: AvatarService,
+        storage: FileStorage,
+        cache: Caching,
+        me: CurrentUser,
     ) -> Response[bytes]:
-        """Show my picture."""
+        """Show my picture.
+
+        Understands `If-None-Match`.
+        """
         avatar = avatars.get_one(Avatar.user_id == me.id)
+        tag = f'"{avatar.id}"'
+        if known := unchanged(tag, request.headers):
+            return known
         content = avatars.picture(avatar.id, storage=storage, cache=cache)
-        return picture(content, media_type=MEDIA_TYPE, cache_control=ASK_AGAIN)
+        return picture(content, media_type=MEDIA_TYPE, cache_control=ASK_AGAIN, tag=tag)
 
     @put(gate="pictures")
     def replace_my_avatar(

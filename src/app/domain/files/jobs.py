@@ -5,8 +5,9 @@ from uuid import UUID
 from sqlalchemy import select, union_all
 from sqlalchemy.orm import Session
 
-from app.domain.files.models import BLOBS
-from app.lib.db.models import utc_now
+from app.domain.files.models import DatabaseIdentity
+from app.lib.db.models import Stored, utc_now
+from app.lib.db.unit_of_work import AnySession
 from app.lib.jobs.broker import enqueue
 from app.lib.jobs.declaration import job
 from app.lib.storage import SHARDS, Storage
@@ -31,14 +32,27 @@ def remove_orphans(session: Session) -> None:
 
 @job(timeout=600)
 def remove_orphans_of(session: Session, storage: Storage, *, shard: int) -> None:
-    """The same for one shard of the storage, in batches of its own."""
+    """The same for one shard of the storage, in batches of its own.
+
+    Raises ForeignStorageError when the storage is another database's: to this one, everything there is an orphan.
+    """
+    if not storage.belongs_to(identity_of(session)):
+        return
     before = utc_now() - KEEP_ORPHANS
     storage.remove_unfinished(before, shard=shard)
     for batch in storage.stored_before(before, shard=shard):
-        for orphan in _orphans(session, batch):
-            storage.delete(orphan)
+        storage.delete_all(_orphans(session, batch))
+
+
+def identity_of(session: AnySession) -> UUID:
+    return session.scalars(select(DatabaseIdentity.id)).one()
 
 
 def _orphans(session: Session, blob_ids: Collection[UUID]) -> set[UUID]:
-    named = union_all(*[select(table.id).where(table.id.in_(blob_ids)) for table in BLOBS])
+    named = union_all(*[select(table.id).where(table.id.in_(blob_ids)) for table in stored_tables()])
     return set(blob_ids).difference(session.scalars(named))
+
+
+def stored_tables() -> list[type[Stored]]:
+    """Every table whose ids are names of blobs."""
+    return [mapper.class_ for mapper in Stored.registry.mappers if issubclass(mapper.class_, Stored)]

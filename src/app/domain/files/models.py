@@ -3,10 +3,10 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.lib.db.models import Model
+from app.lib.db.models import Model, Stored
 
 
-class File(Model):
+class File(Stored):
     """Something a user has uploaded. The blob in the storage has the row's id for its name."""
 
     __tablename__ = "files"
@@ -19,13 +19,15 @@ class File(Model):
     sha256: Mapped[str] = mapped_column(String(64))
 
 
-class Avatar(Model):
+class Avatar(Stored):
     """The picture of a user, as we have drawn it. The blob has the row's id; a new picture is a new row."""
 
     __tablename__ = "avatars"
 
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), unique=True)
 
 
-BLOBS = (File, Avatar)
-"""Every table whose ids are names of blobs. What none of them names is removed from the storage."""
+class DatabaseIdentity(Model):
+    """The one row, made by the migration, whose id tells this database from all others. The storage keeps it, too."""
+
+    __tablename__ = "database_identities"

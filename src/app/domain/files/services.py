@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, true, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from app.domain.files.jobs import delete_blob
+from app.domain.files.jobs import delete_blob, identity_of
 from app.domain.files.models import Avatar, File
 from app.domain.users.models import User
 from app.lib.access import Principal
@@ -43,7 +43,8 @@ class FileService(Service[File]):
         """Keep a file. `allowed` are endings of names.
 
         Raises InvalidInputError when it is empty, or the name or the content cannot be accepted. The blob is
-        stored before the row and before any statement, so no connection waits for the storage.
+        stored before the row and, but for the first of a process, before any statement: no connection waits for the
+        storage.
         """
         file = File(id=uuid7(), owner_id=owner_id, name=plain_name(name))
         file.size = content.seek(0, SEEK_END)
@@ -51,7 +52,7 @@ class FileService(Service[File]):
             raise InvalidInputError("The file is empty.", field="file")
         file.media_type = media_type_of(content, name=name, allowed=allowed)
         file.sha256 = _sha256(content)
-        _delete_if_rolled_back(self.session, file.id)
+        _prepare(self.session, storage, file.id)
         storage.put(file.id, content, media_type=file.media_type, disposition=disposition(name))
         return self.create(file)
 
@@ -82,7 +83,7 @@ class AvatarService(Service[Avatar]):
         """
         avatar = Avatar(id=uuid4(), user_id=user_id)
         small = square_picture(content, side=AVATAR_SIDE)
-        _delete_if_rolled_back(self.session, avatar.id)
+        _prepare(self.session, storage, avatar.id)
         storage.put(avatar.id, small, media_type=MEDIA_TYPE, disposition="inline")
         url = f"{public_url}/{avatar.id}"
         self._point_to(url, user_id=user_id)
@@ -108,6 +109,13 @@ def visible_to(user: Principal) -> ColumnElement[bool]:
 
 def attachment_of(file: File) -> Attachment:
     return Attachment(blob_id=file.id, name=file.name, media_type=file.media_type, size=file.size, sha256=file.sha256)
+
+
+def _prepare(session: AnySession, storage: Storage, blob_id: UUID) -> None:
+    """For a blob. Raises ForeignStorageError: the clean-up of another database would delete it."""
+    if not storage.is_claimed:
+        storage.claim(identity_of(session))
+    _delete_if_rolled_back(session, blob_id)
 
 
 def _delete_if_rolled_back(session: AnySession, blob_id: UUID) -> None:

@@ -25,3 +25,10 @@ class Model(CommonTableAttributes, DeclarativeBase):
     id: Mapped[UUID] = mapped_column(default=uuid7, primary_key=True, sort_order=-1)
     created_at: Mapped[datetime] = mapped_column(default=utc_now, sort_order=100)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now, sort_order=101)
+
+
+class Stored(Model):
+    """A row whose id is also the name of a blob in the storage. The nightly clean-up spares the blobs of every table
+    that derives from this, and no others."""
+
+    __abstract__ = True

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 KEPT = 200
+UUID_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class KeptMail(NamedTuple):
@@ -54,4 +56,4 @@ class MailFolder:
         return None
 
     def _files(self) -> list[Path]:
-        return sorted(self._path.glob("*.eml"), reverse=True)
+        return sorted((file for file in self._path.glob("*.eml") if UUID_NAME.fullmatch(file.stem)), reverse=True)
