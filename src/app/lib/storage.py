@@ -86,7 +86,7 @@ class Storage:
         if found != str(owner):
             logger.error(
                 "the storage of files belongs to the database %.40s, this one is %s: nothing is written or deleted. "
-                "Correct STORAGE_URL or POSTGRES_*; if this database is the right one, delete %s from the storage",
+                "Correct STORAGE_URL or DATABASE_URL; if this database is the right one, delete %s from the storage",
                 ascii(found),
                 owner,
                 OWNER,
