@@ -234,6 +234,19 @@ def test_a_redis_that_is_full_is_away_until_it_has_room(
     assert cache.is_available
 
 
+def test_a_redis_that_is_full_is_away_also_while_it_answers_from_what_it_has(
+    caches: Callable[[], Cache], admin: redis.Redis
+) -> None:
+    cache = caches()
+    assert word(cache, "word") == "word"
+    admin.config_set("maxmemory", 1)
+
+    assert word(cache, "another") == "word"
+    cache.catch_up(Session(), everything=False)
+
+    assert not cache.is_available
+
+
 def test_an_unavailable_redis_does_not_keep_a_process_from_starting() -> None:
     cache = Cache(RedisStore("redis://127.0.0.1:1/0"))
     cache.catch_up(Session(), everything=True)

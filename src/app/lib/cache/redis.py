@@ -66,7 +66,8 @@ class RedisStore:
             self._regain()
 
     def check(self) -> None:
-        self._ask(self._client.ping)
+        """A write, too: a Redis that is full or only reads would go on answering from what it has."""
+        self._ask(lambda: self._client.set(f"{PREFIX}checked", b"", px=60_000))
 
     def get(self, key: str) -> bytes | None:
         found: Any = self._ask(lambda: self._client.get(PREFIX + key))
