@@ -16,12 +16,12 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from selenium.webdriver import Chrome
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import UserSession
 from app.domain.users.models import User
 from app.lib.access import Principal
-from app.lib.db.database import Database, reading_sessions
+from app.lib.db.database import Database, reading_sessions, writing_sessions
 from app.lib.mail.mailer import Mailer
 from app.lib.settings import Settings
 from app.server.asgi import access_tokens, build_app
@@ -126,9 +126,7 @@ class OneConnection(Database):
     def __init__(self, connection: Connection, session_info: dict[str, Any]) -> None:
         self.engine = connection.engine
         self._replicas = []
-        self._writer = sessionmaker(
-            connection, join_transaction_mode="create_savepoint", expire_on_commit=False, info=session_info
-        )
+        self._writer = writing_sessions(connection, join_transaction_mode="create_savepoint", info=session_info)
         self._primary_reader = reading_sessions(connection)
         self._primary_reader.configure(join_transaction_mode="create_savepoint")
         self._readers = [self._primary_reader]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain.items.models import Item
 from app.domain.users.models import User
 from app.lib.db.database import Database
-from app.lib.db.unit_of_work import WriteInReadError, after_commit
+from app.lib.db.unit_of_work import EarlyCommitError, WriteInReadError, after_commit
 from app.lib.events import publish
 from tests.factories.items import ItemFactory
 from tests.factories.users import UserFactory
@@ -39,6 +39,31 @@ def test_what_raises_is_rolled_back(
     with pytest.raises(error):
         database.write(work)
     assert names() == []
+
+
+def test_a_work_that_commits_by_itself_is_refused_and_rolled_back(
+    database: Database, names: Callable[[], list[str]]
+) -> None:
+    def work(session: Session) -> None:
+        add(session, "Ada")
+        session.commit()
+
+    with pytest.raises(EarlyCommitError):
+        database.write(work)
+    assert names() == []
+
+
+def test_savepoints_are_the_works_own(database: Database, names: Callable[[], list[str]]) -> None:
+    def work(session: Session) -> None:
+        with session.begin_nested():
+            add(session, "Ada")
+        with session.begin_nested() as savepoint:
+            add(session, "Grace")
+            savepoint.rollback()
+
+    database.write(work)
+
+    assert names() == ["Ada"]
 
 
 def test_an_error_that_keeps_writes_commits_and_is_raised(database: Database, names: Callable[[], list[str]]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
-from app.lib.db.unit_of_work import Stage, UnitOfWork, WriteInReadError
+from app.lib.db.unit_of_work import EarlyCommitError, Stage, UnitOfWork, WriteInReadError
 from app.lib.errors import ApplicationError
 
 SERIALIZATION_FAILURE = "40001"
@@ -47,7 +47,7 @@ class Database:
     ) -> None:
         self.engine = create_pool(url, size=pool_size, echo=echo, **primary_options)
         self._replicas = [create_pool(replica, size=pool_size, echo=echo) for replica in replica_urls]
-        self._writer = sessionmaker(self.engine, expire_on_commit=False, info=session_info)
+        self._writer = writing_sessions(self.engine, info=session_info)
         self._primary_reader = reading_sessions(_autocommit(self.engine))
         self._readers = [reading_sessions(_autocommit(engine)) for engine in self._replicas] or [self._primary_reader]
 
@@ -154,6 +154,19 @@ def reading_sessions(bind: Engine | Connection) -> sessionmaker[Session]:
     event.listen(sessions, "before_flush", _refuse_change)
     event.listen(sessions, "do_orm_execute", _refuse_writing_statement)
     return sessions
+
+
+def writing_sessions(bind: Engine | Connection, **options: Any) -> sessionmaker[Session]:
+    """Sessions that only their unit of work commits: half of it could be neither repeated nor taken back."""
+    sessions = sessionmaker(bind, expire_on_commit=False, **options)
+    event.listen(sessions, "before_commit", _refuse_early_commit)
+    return sessions
+
+
+def _refuse_early_commit(session: Session) -> None:
+    """Savepoints (`begin_nested`) are the work's own."""
+    if UnitOfWork.of(session).stage is Stage.WORKING and not session.in_nested_transaction():
+        raise EarlyCommitError("the work committed by itself: leave it to the unit of work")
 
 
 def _refuse_change(*_: object) -> None:

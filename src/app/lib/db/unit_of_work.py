@@ -15,6 +15,10 @@ class WriteInReadError(RuntimeError):
     """A unit of work that only reads tried to write: its route should not be a GET."""
 
 
+class EarlyCommitError(RuntimeError):
+    """What runs inside a unit of work committed its session."""
+
+
 class Stage(Enum):
     WORKING = auto()
     COMMITTING = auto()

@@ -103,7 +103,7 @@ def enqueue_at(
     UnitOfWork.of(session)  # refuses a session that only reads
     stored = saq.Job(
         function=job.name,
-        key=key or str(uuid7()),
+        key=str(uuid7()) if key is None else key,
         kwargs=job.encode(arguments) or None,
         queue=SimpleNamespace(name=QUEUE),  # type: ignore[arg-type]  # all that SAQ writes of it is the name
         timeout=job.timeout,
