@@ -40,8 +40,8 @@ def complete(session: Session, job: saq.Job) -> None:
 
     Raises JobSupersededError when it is no longer ours.
     """
-    kept_until = _from_now(KEEP_COMPLETE)
-    if not _store(session, job, _held_by(job), saq.Status.COMPLETE, completed=now(), kept_until=kept_until):
+    changes = {"completed": now(), "error": None}  # an earlier attempt's
+    if not _store(session, job, _held_by(job), saq.Status.COMPLETE, kept_until=_from_now(KEEP_COMPLETE), **changes):
         raise JobSupersededError(job.key)
 
 
