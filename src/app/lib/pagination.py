@@ -9,7 +9,7 @@ import msgspec
 from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
-from sqlalchemy import ColumnElement, Select, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func, or_, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.lib.db.models import Model
@@ -89,7 +89,7 @@ def provide_page_query(*, default_size: int, max_size: int) -> Provide:
     return Provide(page_query, sync_to_thread=False)
 
 
-def contains(q: str | None, *columns: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+def contains(q: str | None, *columns: SQLColumnExpression[Any]) -> ColumnElement[bool]:
     """One of the columns contains the text, whatever its case; `%` and `_` mean themselves. True without text."""
     return or_(*[column.icontains(q, autoescape=True) for column in columns]) if q else true()
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import saq
-from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select, true
 from sqlalchemy.orm import Session
 
 from app.domain.jobs.errors import JobNotDeadError
@@ -10,7 +10,7 @@ from app.domain.jobs.schemas import JobRead
 from app.lib.errors import InvalidInputError, NotFoundError
 from app.lib.jobs import ledger
 from app.lib.jobs.broker import DOCUMENT, QUEUE, decode, saq_jobs, saq_stats
-from app.lib.pagination import Page, PageRequest
+from app.lib.pagination import Page, PageRequest, contains
 
 SHOWN_JOBS = 200
 """On the dashboard, the newest; the API has them all, in pages."""
@@ -20,7 +20,11 @@ def page_of_jobs(session: Session, *, status: str | None, page: PageRequest, sor
     """Raises InvalidInputError for a cursor: finished jobs expire, so this list does not grow without bound."""
     if page.cursor is not None:
         raise InvalidInputError("This list is read in pages, with limit and offset.", field="cursor")
-    where = (saq_jobs.c.status == status if status else true(), _contains(page.q), *_queued_within(page))
+    where = (
+        saq_jobs.c.status == status if status else true(),
+        contains(page.q, saq_jobs.c.key, DOCUMENT["function"].astext),
+        *_queued_within(page),
+    )
     order = [saq_jobs.c.scheduled, saq_jobs.c.key]
     rows = session.scalars(
         select(saq_jobs.c.job)
@@ -107,9 +111,3 @@ def _queued_within(page: PageRequest) -> list[ColumnElement[bool]]:
     if page.created_before is not None:
         conditions.append(queued < page.created_before.timestamp() * 1000)
     return conditions
-
-
-def _contains(q: str | None) -> ColumnElement[bool]:
-    """In the key or the name of the job."""
-    name = DOCUMENT["function"].astext
-    return or_(*[text.icontains(q, autoescape=True) for text in (saq_jobs.c.key, name)]) if q else true()

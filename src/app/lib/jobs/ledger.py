@@ -15,12 +15,11 @@ from saq.utils import now
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, delete, func, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
+from app.lib.db.service import BATCH
 from app.lib.jobs.broker import CHANNEL, DOCUMENT, KEEP_COMPLETE, KEEP_DEAD, decode, encode, saq_jobs
 
 PENDING = (saq.Status.QUEUED.value, saq.Status.ACTIVE.value)
 DEAD = (saq.Status.FAILED.value, saq.Status.ABORTED.value)
-BATCH = 1000
-"""Rows that one transaction removes at most."""
 LOST = "The worker died, or lost the database for too long."
 UNWANTED = "An administrator called it off."
 OVERDUE = 10

@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
 from app.lib.db.database import Database
+from app.lib.db.service import BATCH
 from app.lib.jobs import ledger
 from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
 from app.lib.jobs.broker import HEARTBEAT, enqueue_at
@@ -148,7 +149,7 @@ class JobWorker(Worker[Any]):
             logger.warning("job was taken from a worker that is gone", key=key)
         if time.monotonic() >= self._clean_at:
             self._clean_at = time.monotonic() + CLEAN_SECONDS
-            while (await self.bookkeeping.keep(ledger.remove_expired) or 0) == ledger.BATCH:
+            while (await self.bookkeeping.keep(ledger.remove_expired) or 0) == BATCH:
                 pass
         return taken
 
