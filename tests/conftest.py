@@ -19,15 +19,16 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import UserSession
+from app.domain.sessions.services import principal_of
 from app.domain.users.models import User
-from app.lib.access import Principal
 from app.lib.db.database import Database, reading_sessions, writing_sessions
 from app.lib.mail.mailer import Mailer
 from app.lib.settings import Settings
-from app.server.asgi import access_tokens, build_app
+from app.server.asgi import build_app
 from app.server.logs import configure_logging
 from app.server.plugins import alchemy_config
 from app.server.postgres import EmbeddedPostgres
+from app.server.resources import access_tokens
 from tests.browser import open_browser
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
@@ -155,8 +156,7 @@ def as_user(client: TestClient[Litestar], session: Session, settings: Settings) 
         row = UserSessionFactory.build(user_id=user.id)
         session.add(row)
         session.commit()
-        principal = Principal(id=user.id, session_id=row.id, is_superuser=user.is_superuser)
-        return SignedIn(client, user, row, access_tokens(settings).issue(principal))
+        return SignedIn(client, user, row, access_tokens(settings).issue(principal_of(row, user)))
 
     return sign_in
 

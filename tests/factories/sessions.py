@@ -10,6 +10,7 @@ from app.lib.db.models import utc_now
 class UserSessionFactory(SQLAlchemyFactory[UserSession]):
     """A sign-in of just now. Give it a `user_id`."""
 
+    authenticated_at = Use(utc_now)
     last_seen_at = Use(utc_now)
     expires_at = Use(lambda: utc_now() + timedelta(days=7))
     revoked_at = None

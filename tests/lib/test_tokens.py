@@ -10,7 +10,8 @@ import pytest
 
 from app.lib.access import Principal
 from app.lib.errors import NotAuthenticatedError
-from app.lib.tokens import AccessTokens, derive_key
+from app.lib.secret_keys import derive_key
+from app.lib.tokens import AccessTokens
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +40,7 @@ def forge(header: dict[str, Any] | None = None, *, without: str | None = None, *
         "iat": now,
         "exp": now + 900,
         "su": False,
+        "auth_time": 1_764_000_000,
         "sub": str(uuid4()),
         "sid": str(uuid4()),
         "jti": str(uuid4()),
@@ -56,13 +58,13 @@ def _base64(data: bytes) -> bytes:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_a_token_says_who_asks(algorithm: str) -> None:
     tokens = make(algorithm=algorithm)
-    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=True)
+    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=True, authenticated_at=1_764_000_000)
 
     assert tokens.verify(tokens.issue(principal)).principal == principal
 
 
 def test_two_tokens_for_the_same_session_differ(tokens: AccessTokens) -> None:
-    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False)
+    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False, authenticated_at=1_764_000_000)
 
     assert tokens.issue(principal) != tokens.issue(principal)
 
@@ -131,7 +133,7 @@ def test_a_changed_token_is_refused(change: Callable[[str], str], tokens: Access
 
 
 def test_a_token_of_another_installation_is_refused(tokens: AccessTokens) -> None:
-    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=True)
+    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=True, authenticated_at=1_764_000_000)
 
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(make(secret="another key, which is long enough, too").issue(principal))

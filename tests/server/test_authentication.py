@@ -17,8 +17,9 @@ from app.lib.access import Principal
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.server import authentication
-from app.server.asgi import access_tokens, build_app
+from app.server.asgi import build_app
 from app.server.authentication import RevokedSessions
+from app.server.resources import access_tokens
 from tests.conftest import API, SignedIn
 from tests.live import PASSWORD, wait_until
 
@@ -39,7 +40,9 @@ def test_a_token_that_was_verified_once_still_ends_on_time(as_user: AsUser, sett
     ada = as_user()
     short = access_tokens(settings)
     short.lifetime = timedelta(seconds=2)
-    ada.token = short.issue(Principal(id=ada.user.id, session_id=ada.session.id, is_superuser=False))
+    ada.token = short.issue(
+        Principal(id=ada.user.id, session_id=ada.session.id, is_superuser=False, authenticated_at=1_764_000_000)
+    )
     assert ada.get("/users/me").status_code == 200
 
     wait_until(lambda: ada.get("/users/me").status_code == 401, seconds=4)
@@ -100,7 +103,7 @@ def test_a_token_of_a_session_nobody_knows_is_good_until_it_ends(
     client: TestClient[Litestar], settings: Settings
 ) -> None:
     """No query tells who asks: what the token says is believed, and rows of nobody are found by nobody."""
-    stranger = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False)
+    stranger = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False, authenticated_at=1_764_000_000)
     headers = {"Authorization": f"Bearer {access_tokens(settings).issue(stranger)}"}
 
     assert client.get(f"{API}/items", headers=headers).json()["total"] == 0

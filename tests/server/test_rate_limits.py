@@ -17,8 +17,9 @@ from sqlalchemy import URL
 from app.lib.access import Principal
 from app.lib.settings import Settings
 from app.server import rate_limits
-from app.server.asgi import access_tokens, build_app
+from app.server.asgi import build_app
 from app.server.rate_limits import RateLimiter
+from app.server.resources import access_tokens
 from tests.callers import Callers
 from tests.conftest import API
 from tests.redis_server import RedisServer
@@ -41,7 +42,7 @@ class Limited(Callers):
         self._tokens = access_tokens(settings)
 
     def as_account(self, account: UUID) -> dict[str, str]:
-        principal = Principal(id=account, session_id=uuid4(), is_superuser=False)
+        principal = Principal(id=account, session_id=uuid4(), is_superuser=False, authenticated_at=1_764_000_000)
         return {"Authorization": f"Bearer {self._tokens.issue(principal)}"}
 
     def refresh(self, *, times: int = 1, **options: Any) -> Counter[int]:

@@ -1,5 +1,6 @@
 """Who may call a route. Every route declares it; a route that does not stops the application from starting."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,10 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
-from app.lib.errors import NotAuthenticatedError, PermissionDeniedError
+from app.lib.errors import NotAuthenticatedError, PermissionDeniedError, ReauthenticationRequiredError
+
+RECENT_SIGN_IN = 10 * 60
+"""Seconds after a sign-in in which what could lock the owner out is allowed (ASVS 7.5.1)."""
 
 
 class Principal(Struct, frozen=True):
@@ -21,6 +25,8 @@ class Principal(Struct, frozen=True):
     id: UUID
     session_id: UUID
     is_superuser: bool
+    authenticated_at: int
+    """When this session last proved who it is, in seconds since the epoch (`auth_time` of OpenID Connect)."""
 
 
 CurrentUser = NamedDependency[Principal]
@@ -97,6 +103,13 @@ def _administrator(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise PermissionDeniedError
 
 
+def _recently_authenticated(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    _signed_in(connection)
+    if time.time() - connection.scope["user"].authenticated_at > RECENT_SIGN_IN:
+        raise ReauthenticationRequiredError
+
+
 public = Rule("public", _anyone, is_public=True)
 authenticated = Rule("authenticated", _signed_in)
+recently_authenticated = Rule("recently_authenticated", _recently_authenticated)
 administrator = Rule("administrator", _administrator)

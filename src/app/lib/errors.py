@@ -53,6 +53,12 @@ class PermissionDeniedError(ApplicationError):
     detail = "You are not allowed to do this."
 
 
+class ReauthenticationRequiredError(PermissionDeniedError):
+    """The caller is known and may do this, but not with a session that was signed in long ago."""
+
+    detail = "Prove again who you are: POST to auth/reauthentication."
+
+
 class TooManyRequestsError(ApplicationError):
     """This caller has used up what the route allows in a period."""
 

@@ -1,8 +1,5 @@
 """Everything that can be configured, from the environment or `.env`. Read once, at start-up."""
 
-import os
-import secrets
-import string
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -12,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
+from app.lib.secret_keys import SECRET_KEY_BYTES, development_secret, is_weak
 from app.lib.setting_types import (
     CommaSeparated,
     Directory,
@@ -26,7 +24,6 @@ from app.lib.setting_types import (
 )
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-SECRET_KEY_BYTES = 32
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -156,7 +153,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def fill_in_what_development_may_leave_out(self) -> Self:
         if not self.secret_key and not self.is_production:
-            object.__setattr__(self, "secret_key", _development_secret(self.local_dir / "secret_key"))
+            object.__setattr__(self, "secret_key", development_secret(self.local_dir / "secret_key"))
         if not self.allowed_hosts:
             object.__setattr__(self, "allowed_hosts", self._usual_hosts())
         return self
@@ -197,7 +194,7 @@ def _production_faults(settings: Settings) -> list[str]:
     checks = {
         "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`.": not key,
         f"SECRET_KEY is too weak: use at least {SECRET_KEY_BYTES} random bytes, as from "
-        "`openssl rand -base64 48`.": bool(key) and _is_weak(key),
+        "`openssl rand -base64 48`.": bool(key) and is_weak(key),
         "DEBUG is on: set DEBUG=false.": settings.debug,
         "BACKEND_CORS_ORIGINS is `*`, but browsers send credentials here: list the origins.": (
             "*" in settings.backend_cors_origins
@@ -224,35 +221,6 @@ def _production_faults(settings: Settings) -> list[str]:
         ),
     }
     return [sentence for sentence, is_faulty in checks.items() if is_faulty]
-
-
-def _is_weak(key: str) -> bool:
-    """Too short, too uniform, with spaces (copied with a comment, perhaps), or a placeholder somebody published."""
-    return (
-        len(key.encode()) < SECRET_KEY_BYTES
-        or len(set(key)) < 12
-        or key.lower() in (string.ascii_lowercase + string.digits) * 2
-        or any(char.isspace() for char in key)
-        or any(word in key.lower() for word in ("change", "secret", "example"))
-    )
-
-
-def _development_secret(path: Path) -> str:
-    """Kept in a file, so that tokens outlive a restart and worker processes agree."""
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_urlsafe(48))
-    try:
-        os.link(draft, path)  # atomic, and refuses to replace a key that another process made first
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    key = path.read_text()
-    if len(key) < SECRET_KEY_BYTES:
-        raise ValueError(f"{path} is damaged: delete it, and a new key is made")
-    return key
 
 
 @lru_cache

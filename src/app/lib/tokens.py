@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from msgspec import Struct, convert
@@ -12,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from app.lib.access import Principal
 from app.lib.errors import NotAuthenticatedError
+from app.lib.secret_keys import derive_key
 
 TOKEN_TYPE = "at+jwt"
 MAX_TOKEN_LENGTH = 4096
@@ -25,6 +24,7 @@ class _Claims(Struct):
     aud: str
     iat: int
     exp: int
+    auth_time: int
     su: bool = False
 
 
@@ -56,6 +56,7 @@ class AccessTokens:
             "jti": str(uuid7()),
             "iat": now,
             "exp": now + int(self.lifetime.total_seconds()),
+            "auth_time": principal.authenticated_at,
             "su": principal.is_superuser,
         }
         header = {"alg": self._algorithm, "typ": TOKEN_TYPE}
@@ -78,10 +79,7 @@ class AccessTokens:
         )
         if not ours or not claims.iat <= now + 1 or not now < claims.exp:
             raise NotAuthenticatedError
-        principal = Principal(id=claims.sub, session_id=claims.sid, is_superuser=claims.su)
+        principal = Principal(
+            id=claims.sub, session_id=claims.sid, is_superuser=claims.su, authenticated_at=claims.auth_time
+        )
         return AccessToken(principal=principal, expires_at=claims.exp)
-
-
-def derive_key(secret: str, *, purpose: str) -> bytes:
-    """32 bytes for one purpose (HKDF, RFC 5869): a token made for one is worthless for another."""
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"keel {purpose}".encode()).derive(secret.encode())

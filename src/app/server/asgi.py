@@ -5,15 +5,13 @@ import functools
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Router
 from litestar.config.compression import CompressionConfig
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
-from litestar.di import Provide
 from litestar.plugins import PluginProtocol
 from litestar_granian import GranianPlugin
 from pydantic import ValidationError
@@ -25,20 +23,14 @@ from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController
 from app.domain.users.controllers import MeController, RegistrationController
-from app.lib.access import Principal, guarded_routes
+from app.lib.access import guarded_routes
 from app.lib.admission import Gate, check_gates
-from app.lib.cache.cache import Cache
-from app.lib.cache.memory import MemoryStore
-from app.lib.cache.redis import RedisStore
 from app.lib.db.database import Database
 from app.lib.events import EventFeed, deliver_to
 from app.lib.mail.mailer import mail_folder
-from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
-from app.lib.storage import Storage
-from app.lib.tokens import AccessTokens
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.dashboard import job_dashboard
 from app.server.envelope import Envelope
@@ -53,7 +45,7 @@ from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
 from app.server.request import Receptions, StrictRequest, receive_form
-from app.server.resources import build_mailer
+from app.server.resources import access_tokens, build_cache, build_mailer, dependencies
 
 CONTROLLERS = [
     RegistrationController,
@@ -166,41 +158,6 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     describe_access_and_errors(app)
     app.asgi_handler = envelope(app.asgi_handler, settings)
     return app
-
-
-def access_tokens(settings: Settings) -> AccessTokens:
-    return AccessTokens(
-        secret=settings.secret_key,
-        algorithm=settings.algorithm,
-        issuer=settings.public_url,
-        audience=f"{settings.public_url}{settings.api_v1_prefix}",
-        lifetime=timedelta(minutes=settings.access_token_expire_minutes),
-    )
-
-
-def build_cache(settings: Settings) -> Cache:
-    """Whoever has one must also have an event feed that feeds it: until then it keeps nothing."""
-    store = RedisStore(settings.redis_dsn) if settings.redis_dsn else MemoryStore()
-    return Cache(store, has_replicas=bool(settings.database_replica_urls))
-
-
-def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords, cache: Cache) -> dict[str, Provide]:
-    """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
-    storage = Storage.of(settings)
-
-    def current_user(request: Request[Any, Any, Any]) -> Principal:
-        principal: Principal = request.user
-        return principal
-
-    return {
-        "settings": Provide(lambda: settings, sync_to_thread=False),
-        "passwords": Provide(lambda: passwords, sync_to_thread=False),
-        "tokens": Provide(lambda: tokens, sync_to_thread=False),
-        "cache": Provide(lambda: cache, sync_to_thread=False),
-        "storage": Provide(lambda: storage, sync_to_thread=False),
-        "me": Provide(current_user, sync_to_thread=False),
-        "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
-    }
 
 
 def cors_config(settings: Settings) -> CORSConfig | None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
-from app.domain.users.errors import InvalidCredentialsError
+from app.domain.users.errors import InvalidCredentialsError, WrongPasswordError
 from app.lib.downloads import UnsatisfiableRangeError
 from app.lib.errors import (
     ApplicationError,
@@ -25,6 +25,7 @@ from app.lib.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    ReauthenticationRequiredError,
     TooManyRequestsError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
@@ -45,6 +46,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     ApplicationError: Answer(HTTPStatus.BAD_REQUEST, "bad_request"),
     InvalidInputError: Answer(HTTPStatus.BAD_REQUEST, "invalid_input"),
     NotAuthenticatedError: Answer(HTTPStatus.UNAUTHORIZED, "not_authenticated", {"WWW-Authenticate": "Bearer"}),
+    WrongPasswordError: Answer(HTTPStatus.BAD_REQUEST, "wrong_password"),
     InvalidCredentialsError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
     InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
@@ -54,6 +56,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request"),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
+    ReauthenticationRequiredError: Answer(HTTPStatus.FORBIDDEN, "reauthentication_required"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),

@@ -1,12 +1,23 @@
-"""What jobs may ask for by type, beside the session and services."""
+"""What handlers may ask for by name and jobs by type, beside the session and services."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from litestar import Request
+from litestar.di import Provide
+
 from app import domain
+from app.lib.access import Principal
+from app.lib.cache.cache import Cache
+from app.lib.cache.memory import MemoryStore
+from app.lib.cache.redis import RedisStore
 from app.lib.mail.mailer import Mailer, open_mailer
+from app.lib.pagination import provide_page_query
+from app.lib.passwords import Passwords
 from app.lib.settings import Settings
 from app.lib.storage import Storage
+from app.lib.tokens import AccessTokens
 
 FEATURES = Path(domain.__path__[0])
 
@@ -17,3 +28,38 @@ def job_resources(settings: Settings) -> dict[type[Any], Any]:
 
 def build_mailer(settings: Settings) -> Mailer:
     return open_mailer(settings, features=FEATURES)
+
+
+def access_tokens(settings: Settings) -> AccessTokens:
+    return AccessTokens(
+        secret=settings.secret_key,
+        algorithm=settings.algorithm,
+        issuer=settings.public_url,
+        audience=f"{settings.public_url}{settings.api_v1_prefix}",
+        lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+    )
+
+
+def build_cache(settings: Settings) -> Cache:
+    """Whoever has one must also have an event feed that feeds it: until then it keeps nothing."""
+    store = RedisStore(settings.redis_dsn) if settings.redis_dsn else MemoryStore()
+    return Cache(store, has_replicas=bool(settings.database_replica_urls))
+
+
+def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords, cache: Cache) -> dict[str, Provide]:
+    """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
+    storage = Storage.of(settings)
+
+    def current_user(request: Request[Any, Any, Any]) -> Principal:
+        principal: Principal = request.user
+        return principal
+
+    return {
+        "settings": Provide(lambda: settings, sync_to_thread=False),
+        "passwords": Provide(lambda: passwords, sync_to_thread=False),
+        "tokens": Provide(lambda: tokens, sync_to_thread=False),
+        "cache": Provide(lambda: cache, sync_to_thread=False),
+        "storage": Provide(lambda: storage, sync_to_thread=False),
+        "me": Provide(current_user, sync_to_thread=False),
+        "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
+    }

@@ -10,7 +10,8 @@ from app.lib.db.models import Model
 class UserSession(Model):
     """One sign-in on one device: the family of every token that follows from it.
 
-    `expires_at` is absolute: refreshing does not move it (ASVS 10.4.8).
+    `expires_at` is absolute: refreshing does not move it (ASVS 10.4.8). `authenticated_at` is when the user last
+    proved who they are.
     """
 
     __tablename__ = "sessions"
@@ -19,6 +20,7 @@ class UserSession(Model):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     user_agent: Mapped[str] = mapped_column(String(400), default="")
     address: Mapped[str] = mapped_column(String(64), default="")
+    authenticated_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)

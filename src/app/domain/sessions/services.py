@@ -50,6 +50,7 @@ class SessionService(Service[UserSession]):
                 user_id=user.id,
                 user_agent=device.user_agent[:400],
                 address=device.address[:64],
+                authenticated_at=now,
                 last_seen_at=now,
                 expires_at=now + lifetime,
             )
@@ -119,8 +120,16 @@ class SessionService(Service[UserSession]):
     def _grant(self, row: UserSession, user: User) -> Grant:
         refresh_token = secrets.token_urlsafe(32)
         self.session.add(RefreshToken(session_id=row.id, token_hash=_hash(refresh_token)))
-        principal = Principal(id=user.id, session_id=row.id, is_superuser=user.is_superuser)
-        return Grant(principal=principal, refresh_token=refresh_token)
+        return Grant(principal=principal_of(row, user), refresh_token=refresh_token)
+
+
+def principal_of(row: UserSession, user: User) -> Principal:
+    return Principal(
+        id=user.id,
+        session_id=row.id,
+        is_superuser=user.is_superuser,
+        authenticated_at=int(row.authenticated_at.timestamp()),
+    )
 
 
 def _is_live() -> tuple[ColumnElement[bool], ColumnElement[bool]]:

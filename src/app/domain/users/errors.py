@@ -1,7 +1,13 @@
-from app.lib.errors import NotAuthenticatedError
+from app.lib.errors import InvalidInputError, NotAuthenticatedError
 
 
 class InvalidCredentialsError(NotAuthenticatedError):
     """Unknown address, wrong password, deactivated or unverified account: the caller must not learn which."""
 
     detail = "The e-mail address or the password is wrong."
+
+
+class WrongPasswordError(InvalidInputError):
+    """Somebody who is signed in could not repeat their password. The answer is no 401: their session is still good."""
+
+    keeps_writes = True

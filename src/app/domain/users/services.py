@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from app.domain.users.errors import InvalidCredentialsError
+from app.domain.users.errors import InvalidCredentialsError, WrongPasswordError
 from app.domain.users.jobs import send_registration_notice, send_welcome_email
 from app.domain.users.models import User
 from app.lib.db.models import utc_now
@@ -51,6 +51,13 @@ class UserService(Service[User]):
             raise InvalidCredentialsError
         if user.password_hash and passwords.needs_rehash(user.password_hash):
             user.password_hash = passwords.hash(password)
+        return user
+
+    def verify_password(self, user_id: UUID, password: str, *, passwords: Passwords, field: str = "password") -> User:
+        """The user, who has just proved to be it. Raises WrongPasswordError, also when they have no password."""
+        user = self.get_one(User.id == user_id)
+        if not passwords.verify(password, user.password_hash):
+            raise WrongPasswordError("This is not your password.", field=field)
         return user
 
     def find_by_email(self, email: str) -> User | None:
