@@ -1,9 +1,21 @@
+import time
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from litestar import Controller, Litestar, Router, WebSocket, get, websocket
 
-from app.lib.access import UndeclaredAccessError, authenticated, guarded_routes, public
+from app.lib.access import (
+    RECENT_SIGN_IN,
+    Principal,
+    UndeclaredAccessError,
+    authenticated,
+    guarded_routes,
+    public,
+    recently_authenticated,
+)
+from app.lib.errors import NotAuthenticatedError, ReauthenticationRequiredError
 
 pytestmark = pytest.mark.unit
 
@@ -50,3 +62,23 @@ def test_a_websocket_is_a_route_like_any_other() -> None:
 
     with pytest.raises(UndeclaredAccessError, match="on: CONNECT /talk"):
         guarded_routes(app)
+
+
+@pytest.mark.parametrize(("age", "is_let_in"), [(0, True), (RECENT_SIGN_IN - 5, True), (RECENT_SIGN_IN + 5, False)])
+def test_a_recent_sign_in_is_recent_for_some_minutes(age: int, *, is_let_in: bool) -> None:
+    known = int(time.time()) - age
+    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=True, authenticated_at=known)
+    connection: Any = SimpleNamespace(scope={"user": principal, "auth": None})
+
+    if is_let_in:
+        recently_authenticated.check(connection)
+    else:
+        with pytest.raises(ReauthenticationRequiredError):
+            recently_authenticated.check(connection)
+
+
+def test_a_recent_sign_in_is_a_sign_in() -> None:
+    connection: Any = SimpleNamespace(scope={"user": None, "auth": None})
+
+    with pytest.raises(NotAuthenticatedError):
+        recently_authenticated.check(connection)
