@@ -89,9 +89,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def logs(settings: Settings) -> None:
-    """As the application writes them, in every test, so that none depends on another having configured them."""
+    """As the application writes them, in every test: Litestar configures them too, with each application of a test."""
     configure_logging(settings)
 
 
