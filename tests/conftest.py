@@ -142,6 +142,7 @@ def client(
     app.state.database = OneConnection(connection, session_info=real._writer.kw["info"])
     app.state.cache.clear()  # what other tests had in it has been undone
     yield running_client
+    running_client.cookies.clear()
     app.state.database = real
 
 

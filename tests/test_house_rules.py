@@ -50,6 +50,9 @@ PUBLIC_ROUTES = {
     "POST /api/v1/auth/register",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
+    "POST /api/v1/auth/cookie/login",
+    "POST /api/v1/auth/cookie/refresh",
+    "POST /api/v1/auth/cookie/logout",
     "GET /api/v1/avatars/{avatar_id}",
 }
 

@@ -218,3 +218,8 @@ def test_a_process_with_bad_settings_ends_with_plain_lines(
     assert ended.returncode == 1
     assert line in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_session_that_is_used_must_not_count_as_idle() -> None:
+    with pytest.raises(ValidationError, match="SESSION_IDLE_EXPIRE_HOURS must be longer"):
+        Settings(_env_file=None, session_idle_expire_hours=1, access_token_expire_minutes=60)

@@ -1,6 +1,3 @@
-import base64
-import hmac
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,13 +9,12 @@ from app.lib.access import Principal
 from app.lib.errors import NotAuthenticatedError
 from app.lib.secret_keys import derive_key
 from app.lib.tokens import AccessTokens
+from tests import forged_tokens
 
 pytestmark = pytest.mark.unit
 
 SECRET = "a test key, which is long enough to be one"
 ISSUER, AUDIENCE = "https://api.example.com", "https://api.example.com/api/v1"
-KEY = derive_key(SECRET, purpose="access-token")
-GOOD_HEADER = {"alg": "HS256", "typ": "at+jwt"}
 
 
 @pytest.fixture
@@ -31,28 +27,8 @@ def make(**changes: Any) -> AccessTokens:
     return AccessTokens(**options | {"lifetime": timedelta(minutes=15)} | changes)
 
 
-def forge(header: dict[str, Any] | None = None, *, without: str | None = None, **claims: Any) -> str:
-    """A token that is good but for what the caller changes."""
-    now = int(datetime.now(UTC).timestamp())
-    good = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "iat": now,
-        "exp": now + 900,
-        "su": False,
-        "auth_time": 1_764_000_000,
-        "sub": str(uuid4()),
-        "sid": str(uuid4()),
-        "jti": str(uuid4()),
-    }
-    changed = {name: value for name, value in (good | claims).items() if name != without}
-    signed = b".".join(_base64(json.dumps(part).encode()) for part in (GOOD_HEADER | (header or {}), changed))
-    digest = header.get("alg", "HS256").replace("HS", "sha") if header else "sha256"
-    return (signed + b"." + _base64(hmac.digest(KEY, signed, digest))).decode()
-
-
-def _base64(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+def forge(header: dict[str, Any] | None = None, **changes: Any) -> str:
+    return forged_tokens.forge(header, secret=SECRET, issuer=ISSUER, **changes)
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
@@ -74,7 +50,7 @@ def test_a_forged_token_without_changes_is_good(tokens: AccessTokens) -> None:
     assert tokens.verify(forge()).expires_at > datetime.now(UTC).timestamp()
 
 
-@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "jti", "iat", "exp"])
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "auth_time"])
 def test_a_token_that_lacks_a_claim_is_refused(claim: str, tokens: AccessTokens) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(forge(without=claim))
@@ -100,7 +76,21 @@ def test_a_token_with_a_wrong_claim_is_refused(claims: dict[str, Any], tokens: A
         tokens.verify(forge(**claims))
 
 
-@pytest.mark.parametrize("header", [{"typ": "JWT"}, {"typ": "refresh"}, {"alg": "HS512"}, {"crit": ["x"], "x": 1}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"typ": "JWT"},
+        {"typ": "refresh"},
+        {"typ": "AT+JWT"},
+        {"alg": "HS512"},
+        {"alg": "none"},
+        {"crit": ["x"], "x": 1},
+        {"kid": "1"},
+        {"jwk": {"kty": "oct", "k": "AA"}},
+        {"b64": False},
+        {"zip": "DEF"},
+    ],
+)
 def test_a_token_with_a_wrong_header_is_refused(header: dict[str, Any], tokens: AccessTokens) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(forge(header))
@@ -130,6 +120,15 @@ def test_what_is_no_token_is_refused(token: str, tokens: AccessTokens) -> None:
 def test_a_changed_token_is_refused(change: Callable[[str], str], tokens: AccessTokens) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(change(forge()))
+
+
+def test_a_token_ends_with_its_session(tokens: AccessTokens) -> None:
+    principal = Principal(id=uuid4(), session_id=uuid4(), is_superuser=False, authenticated_at=1_764_000_000)
+    until = datetime.now(UTC) + timedelta(seconds=60)
+
+    assert tokens.verify(tokens.issue(principal, until=until)).expires_at == pytest.approx(until.timestamp(), abs=2)
+    assert tokens.seconds(until) == pytest.approx(60, abs=2)
+    assert tokens.seconds(until + timedelta(days=1)) == 900
 
 
 def test_a_token_of_another_installation_is_refused(tokens: AccessTokens) -> None:

@@ -49,7 +49,9 @@ def test_every_operation_says_in_words_what_it_does(description: dict[str, Any])
 def test_what_needs_a_token_says_so_and_the_rest_does_not(description: dict[str, Any]) -> None:
     found = operations(description)
 
-    assert found[f"GET {API}/items"]["security"] == [{"BearerToken": []}]
+    assert found[f"GET {API}/items"]["security"] == [{"BearerToken": []}, {"SessionCookie": []}]
+    assert found[f"POST {API}/items"]["security"][1] == {"SessionCookie": [], "CsrfToken": []}
+    assert "403" in found[f"POST {API}/items"]["responses"]
     assert "401" in found[f"GET {API}/items"]["responses"]
     assert found[f"POST {API}/auth/login"]["security"] == []
     assert description["components"]["securitySchemes"]["BearerToken"]["scheme"] == "bearer"

@@ -1,10 +1,11 @@
-"""What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`, `cache`, `me`,
-`page`."""
+"""What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`,
+`session_cookies`, `cache`, `me`, `page`."""
 
 from litestar.di import NamedDependency
 
 from app.lib.cache.cache import Cache
 from app.lib.passwords import Passwords
+from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
@@ -12,5 +13,6 @@ from app.lib.tokens import AccessTokens
 AppSettings = NamedDependency[Settings]
 Caching = NamedDependency[Cache]
 PasswordHashing = NamedDependency[Passwords]
+CookieIssuing = NamedDependency[SessionCookies]
 FileStorage = NamedDependency[Storage]
 TokenIssuing = NamedDependency[AccessTokens]

@@ -59,6 +59,12 @@ class ReauthenticationRequiredError(PermissionDeniedError):
     detail = "Prove again who you are: POST to auth/reauthentication."
 
 
+class CsrfFailedError(PermissionDeniedError):
+    """A browser sent our cookies, and nothing shows that a page of ours meant it to."""
+
+    detail = "This request did not come from a page that may use your cookies."
+
+
 class TooManyRequestsError(ApplicationError):
     """This caller has used up what the route allows in a period."""
 

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: int = Field(default=15, ge=1, le=24 * 60)
     refresh_token_expire_days: int = Field(default=7, ge=1, le=365)
+    session_idle_expire_hours: int = Field(default=72, ge=1, le=365 * 24)
     require_verified_email: bool = False
     password_hash_concurrency: PositiveInt = 1
 
@@ -169,6 +170,13 @@ class Settings(BaseSettings):
     def page_sizes_agree(self) -> Self:
         if self.default_page_size > self.max_page_size:
             raise ValueError("DEFAULT_PAGE_SIZE is larger than MAX_PAGE_SIZE")
+        return self
+
+    @model_validator(mode="after")
+    def sessions_in_use_are_not_idle(self) -> Self:
+        """One is seen when it is refreshed, which it is when its access token ends."""
+        if self.session_idle_expire_hours * 60 <= self.access_token_expire_minutes:
+            raise ValueError("SESSION_IDLE_EXPIRE_HOURS must be longer than ACCESS_TOKEN_EXPIRE_MINUTES")
         return self
 
     @model_validator(mode="after")

@@ -42,11 +42,17 @@ class AccessTokens:
     def __init__(self, *, secret: str, algorithm: str, issuer: str, audience: str, lifetime: timedelta) -> None:
         self._key = OctKey.import_key(derive_key(secret, purpose="access-token"))
         self._algorithm = algorithm
+        self._header = {"alg": algorithm, "typ": TOKEN_TYPE}
         self._issuer = issuer
         self._audience = audience
         self.lifetime = lifetime
 
-    def issue(self, principal: Principal) -> str:
+    def seconds(self, until: datetime) -> int:
+        """The life of a token that is issued now, which ends with its session."""
+        return int(min(self.lifetime, until - datetime.now(UTC)).total_seconds())
+
+    def issue(self, principal: Principal, *, until: datetime | None = None) -> str:
+        """`until`: when its session ends."""
         now = int(datetime.now(UTC).timestamp())
         claims = {
             "iss": self._issuer,
@@ -55,15 +61,17 @@ class AccessTokens:
             "sid": str(principal.session_id),
             "jti": str(uuid7()),
             "iat": now,
-            "exp": now + int(self.lifetime.total_seconds()),
+            "exp": now + (self.seconds(until) if until else int(self.lifetime.total_seconds())),
             "auth_time": principal.authenticated_at,
             "su": principal.is_superuser,
         }
-        header = {"alg": self._algorithm, "typ": TOKEN_TYPE}
-        return jwt.encode(header, claims, self._key, algorithms=[self._algorithm])
+        return jwt.encode(self._header, claims, self._key, algorithms=[self._algorithm])
 
     def verify(self, token: str) -> AccessToken:
-        """Raises NotAuthenticatedError for anything but an unexpired access token of ours."""
+        """Raises NotAuthenticatedError for anything but an unexpired access token of ours.
+
+        Its header says what ours say and nothing else: no `kid`, `jwk`, `jku`, `x5u` or `crit` is ever looked at.
+        """
         if len(token) > MAX_TOKEN_LENGTH:
             raise NotAuthenticatedError
         try:
@@ -72,11 +80,7 @@ class AccessTokens:
         except Exception as error:  # joserfc raises TypeError and others for headers of unexpected shapes
             raise NotAuthenticatedError from error
         now = datetime.now(UTC).timestamp()
-        ours = (claims.iss, claims.aud, decoded.header.get("typ")) == (
-            self._issuer,
-            self._audience,
-            TOKEN_TYPE,
-        )
+        ours = (claims.iss, claims.aud, decoded.header) == (self._issuer, self._audience, self._header)
         if not ours or not claims.iat <= now + 1 or not now < claims.exp:
             raise NotAuthenticatedError
         principal = Principal(

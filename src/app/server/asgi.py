@@ -21,10 +21,11 @@ from sqlalchemy import URL
 from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
-from app.domain.sessions.controllers import AuthController
+from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import guarded_routes
 from app.lib.admission import Gate, check_gates
+from app.lib.csrf import CSRF_HEADER
 from app.lib.db.database import Database
 from app.lib.events import EventFeed, deliver_to
 from app.lib.mail.mailer import mail_folder
@@ -45,11 +46,13 @@ from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
 from app.server.request import Receptions, StrictRequest, receive_form
-from app.server.resources import access_tokens, build_cache, build_mailer, dependencies
+from app.server.resources import access_tokens, build_cache, build_mailer, dependencies, session_cookies
 
 CONTROLLERS = [
     RegistrationController,
     AuthController,
+    CookieController,
+    MySessionController,
     MeController,
     ItemController,
     JobController,
@@ -61,7 +64,7 @@ CONTROLLERS = [
 """A new feature's controllers are added here, and nowhere else."""
 
 EXPOSED_HEADERS = [
-    *("X-Request-ID", "Retry-After", "Server-Timing", "ETag", "Content-Range", "Content-Disposition"),
+    *("X-Request-ID", "Retry-After", "Server-Timing", "ETag", "Content-Range", "Content-Disposition", CSRF_HEADER),
     *RATE_LIMIT_HEADERS,
 ]
 """What scripts of other origins may read."""
@@ -112,7 +115,8 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         echo=settings.db_echo,
         session_info={"deliver": deliver_to(feed, cache_feed)},
     )
-    authentication = Authentication(tokens, revoked, feed)
+    cookies = session_cookies(settings, tokens)
+    authentication = Authentication(tokens, revoked, feed, cookies)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
     shows_mail = settings.app_env == "development"
     alchemy = alchemy_config(url)
@@ -128,20 +132,21 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             *([MailboxController] if shows_mail else []),
         ],
         middleware=[authentication, *rate_limits(settings)],
-        dependencies=dependencies(settings, tokens, passwords, cache),
+        dependencies=dependencies(settings, tokens, cookies, passwords, cache),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
         before_request=receive_form,
         request_max_body_size=settings.max_body_size,
         cors_config=cors_config(settings),
         compression_config=CompressionConfig(backend="gzip", minimum_size=1000, exclude_opt_key="uncompressed"),
-        openapi_config=openapi_config(settings),
+        openapi_config=openapi_config(settings, cookies),
         plugins=plugins,
         state=State(
             {
                 "settings": settings,
                 "database": database,
                 "cache": cache,
+                "csrf": cookies.csrf,
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),
                 "mail_folder": mail_folder(settings),

@@ -1,7 +1,8 @@
-"""Who asks: the bearer token, verified once and cached, against the sessions known to have ended."""
+"""Who asks: a token, verified once and cached, against the sessions known to have ended."""
 
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from litestar.enums import ScopeType
@@ -11,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.services import SESSION_REVOKED, SessionService
 from app.lib.access import Principal
+from app.lib.csrf import SAFE_METHODS
 from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError
 from app.lib.events import EventFeed
+from app.lib.session_cookies import SessionCookies
 from app.lib.tokens import AccessToken, AccessTokens
 
 CACHED_TOKENS = 10_000
@@ -49,16 +52,22 @@ class RevokedSessions:
 class Authentication(ASGIMiddleware):
     """Puts a Principal into `scope["user"]`, or None and the reason into `scope["auth"]`.
 
-    It refuses nobody: that is for the guards. While the event feed does not know who has signed out, a good
-    token is nobody's, and the reason is an OverloadedError.
+    An Authorization header decides alone, good or bad. Without one the cookie does, and then what changes something
+    must come from a page of ours: otherwise nobody is signed in, and the reason is a CsrfFailedError.
+
+    It refuses nobody: that is for the guards. While the event feed does not know who has signed out, a good token is
+    nobody's, and the reason is an OverloadedError.
     """
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, tokens: AccessTokens, revoked: RevokedSessions, feed: EventFeed) -> None:
+    def __init__(
+        self, tokens: AccessTokens, revoked: RevokedSessions, feed: EventFeed, cookies: SessionCookies
+    ) -> None:
         self._tokens = tokens
         self._revoked = revoked
         self._feed = feed
+        self._cookies = cookies
         self._verified: dict[str, AccessToken] = {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -69,8 +78,15 @@ class Authentication(ASGIMiddleware):
             scope["auth"] = reason
         await next_app(scope, receive, send)
 
-    def _principal(self, scope: Scope) -> Principal | None:
-        token = _bearer_token(scope)
+    def _principal(self, scope: Any) -> Principal | None:
+        if _has_authorization(scope):
+            return self._holder_of(_bearer_token(scope))
+        principal = self._holder_of(self._cookies.access_token(scope["headers"]))
+        if principal and scope["method"] not in SAFE_METHODS:
+            self._cookies.csrf.check(scope["headers"], principal.session_id)
+        return principal
+
+    def _holder_of(self, token: str | None) -> Principal | None:
         access = self._verify(token) if token else None
         if access is None or access.principal.session_id in self._revoked:
             return None
@@ -91,6 +107,10 @@ class Authentication(ASGIMiddleware):
             del self._verified[next(iter(self._verified))]
         self._verified[token] = access
         return access
+
+
+def _has_authorization(scope: Scope) -> bool:
+    return any(name == b"authorization" for name, _ in scope["headers"])
 
 
 def _bearer_token(scope: Scope) -> str | None:

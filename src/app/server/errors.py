@@ -20,6 +20,7 @@ from app.lib.downloads import UnsatisfiableRangeError
 from app.lib.errors import (
     ApplicationError,
     ConflictError,
+    CsrfFailedError,
     InvalidInputError,
     NotAuthenticatedError,
     NotFoundError,
@@ -57,6 +58,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request"),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
     ReauthenticationRequiredError: Answer(HTTPStatus.FORBIDDEN, "reauthentication_required"),
+    CsrfFailedError: Answer(HTTPStatus.FORBIDDEN, "csrf_failed"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),

@@ -16,6 +16,7 @@ from litestar.openapi.spec import (
     OpenAPIResponse,
     Operation,
     Reference,
+    SecurityRequirement,
     SecurityScheme,
 )
 from litestar.openapi.spec import Schema as SpecSchema
@@ -25,13 +26,17 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from app.lib.access import GuardedRoute, administrator, guarded_routes, public
+from app.lib.csrf import CSRF_HEADER, SAFE_METHODS, from_our_pages
 from app.lib.errors import NotFoundError
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.rate_limits import rate_limit_of
+from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.server.errors import answer_error
 
 BEARER = "BearerToken"
+COOKIE = "SessionCookie"
+CSRF = "CsrfToken"
 PROBLEM = Reference(ref="#/components/responses/Problem")
 
 
@@ -43,7 +48,7 @@ class DocsRouter(Router):
         return [] if is_catch_all else super().register(value)
 
 
-def openapi_config(settings: Settings) -> OpenAPIConfig:
+def openapi_config(settings: Settings, cookies: SessionCookies) -> OpenAPIConfig:
     assets = f"{settings.api_v1_prefix}/docs/assets"
     icon = f'<link rel="icon" href="{assets}/swagger-ui-dist/favicon-32x32.png">'
     return OpenAPIConfig(
@@ -51,7 +56,11 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
         version=settings.version,
         description=settings.description,
         components=Components(
-            security_schemes={BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")},
+            security_schemes={
+                BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                COOKIE: SecurityScheme(type="apiKey", security_scheme_in="cookie", name=cookies.access_name),
+                CSRF: SecurityScheme(type="apiKey", security_scheme_in="header", name=CSRF_HEADER),
+            },
             responses={"Problem": _problem_response()},
         ),
         openapi_router=DocsRouter(
@@ -116,16 +125,25 @@ def describe_access_and_errors(app: Litestar) -> None:
 
 
 def _describe(operation: Operation, route: GuardedRoute) -> None:
-    for answer in (operation.responses or {}).values():
+    for code, answer in (operation.responses or {}).items():
+        if code == "204" and isinstance(
+            answer, OpenAPIResponse
+        ):  # to Litestar, a Response[None] with cookies has the content `null`
+            answer.content = None
         for media_type, content in (getattr(answer, "content", None) or {}).items():
             if media_type.startswith(("application/octet-stream", "image/")):  # to Litestar, bytes are text
                 content.schema = SpecSchema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-    operation.security = [] if route.is_public else [{BEARER: []}]
+    operation.security = [] if route.is_public else _ways_in(route)
     operation.responses = {
         **{code: answer for code, answer in (operation.responses or {}).items() if int(code) < 400 or code == "503"},
         **dict.fromkeys(_failures(operation, route), PROBLEM),
         "default": PROBLEM,
     }
+
+
+def _ways_in(route: GuardedRoute) -> list[SecurityRequirement]:
+    cookie: SecurityRequirement = {COOKIE: []} if route.method in SAFE_METHODS else {COOKIE: [], CSRF: []}
+    return [{BEARER: []}, cookie]
 
 
 def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
@@ -134,7 +152,8 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
         codes.append("400")
     if not route.is_public:
         codes.append("401")
-    if administrator in route.rules:
+    is_forgeable = route.method not in SAFE_METHODS and (not route.is_public or from_our_pages in route.rules)
+    if is_forgeable or administrator in route.rules:
         codes.append("403")
     if "{" in route.path:
         codes.append("404")

@@ -12,9 +12,11 @@ from app.lib.access import Principal
 from app.lib.cache.cache import Cache
 from app.lib.cache.memory import MemoryStore
 from app.lib.cache.redis import RedisStore
+from app.lib.csrf import CsrfProtection
 from app.lib.mail.mailer import Mailer, open_mailer
 from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
+from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
@@ -40,13 +42,20 @@ def access_tokens(settings: Settings) -> AccessTokens:
     )
 
 
+def session_cookies(settings: Settings, tokens: AccessTokens) -> SessionCookies:
+    csrf = CsrfProtection(secret=settings.secret_key, own=settings.public_url, listed=settings.backend_cors_origins)
+    return SessionCookies(tokens, csrf, public_url=settings.public_url, api_prefix=settings.api_v1_prefix)
+
+
 def build_cache(settings: Settings) -> Cache:
     """Whoever has one must also have an event feed that feeds it: until then it keeps nothing."""
     store = RedisStore(settings.redis_dsn) if settings.redis_dsn else MemoryStore()
     return Cache(store, has_replicas=bool(settings.database_replica_urls))
 
 
-def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords, cache: Cache) -> dict[str, Provide]:
+def dependencies(
+    settings: Settings, tokens: AccessTokens, cookies: SessionCookies, passwords: Passwords, cache: Cache
+) -> dict[str, Provide]:
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
     storage = Storage.of(settings)
 
@@ -58,6 +67,7 @@ def dependencies(settings: Settings, tokens: AccessTokens, passwords: Passwords,
         "settings": Provide(lambda: settings, sync_to_thread=False),
         "passwords": Provide(lambda: passwords, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
+        "session_cookies": Provide(lambda: cookies, sync_to_thread=False),
         "cache": Provide(lambda: cache, sync_to_thread=False),
         "storage": Provide(lambda: storage, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),

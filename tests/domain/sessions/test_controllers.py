@@ -1,4 +1,8 @@
+import base64
+import json
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,13 +14,16 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import RefreshToken, UserSession
 from app.domain.users.models import User
+from app.lib.db.models import utc_now
 from app.lib.passwords import Passwords
 from tests.conftest import API, SignedIn
+from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]
 PASSWORD = "correct horse battery staple"
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:131.0) Gecko/20100101 Firefox/131.0"
 
 
 @pytest.fixture
@@ -173,3 +180,90 @@ def test_signing_out_ends_this_session_and_no_other(client: Client, ada: User) -
 def test_signing_out_needs_somebody_signed_in(client: Client, as_user: Callable[..., SignedIn]) -> None:
     assert client.post(f"{API}/auth/logout").status_code == 401
     assert as_user().post("/auth/logout").status_code == 204
+
+
+def test_proving_again_who_one_is_gives_an_access_token_that_says_so(
+    client: Client, ada: User, session: Session
+) -> None:
+    pair = login(client, ada).json()
+    session.execute(update(UserSession).values(authenticated_at=func.now() - timedelta(hours=1)))
+    headers = {"Authorization": f"Bearer {pair['access_token']}"}
+
+    answer = client.post(f"{API}/auth/reauthentication", json={"password": PASSWORD}, headers=headers)
+
+    assert answer.status_code == 200
+    assert answer.json() | {"access_token": ""} == {"access_token": "", "token_type": "bearer", "expires_in": 900}
+    assert auth_time(answer.json()["access_token"]) == pytest.approx(time.time(), abs=5)
+    later = refresh(client, pair["refresh_token"]).json()["access_token"]
+    assert auth_time(later) == auth_time(answer.json()["access_token"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [({}, 400, "invalid_input"), ({"password": "wrong"}, 400, "wrong_password"), ({"password": ""}, 400, None)],
+)
+def test_a_wrong_proof_changes_nothing(
+    body: dict[str, str], status: int, code: str | None, as_user: Callable[..., SignedIn], session: Session
+) -> None:
+    ada = as_user()
+    before = ada.session.authenticated_at
+
+    answer = ada.post("/auth/reauthentication", json=body)
+
+    assert answer.status_code == status
+    assert code is None or answer.json()["code"] == code
+    session.refresh(ada.session)
+    assert ada.session.authenticated_at == before
+
+
+def test_the_list_of_sessions_has_those_that_are_live_and_says_which_one_asks(
+    as_user: Callable[..., SignedIn], session: Session
+) -> None:
+    ada = as_user()
+    as_user()
+    others: list[dict[str, Any]] = [
+        {"user_agent": FIREFOX, "last_seen_at": utc_now() - timedelta(days=2)},
+        {"revoked_at": utc_now()},
+        {"expires_at": utc_now() - timedelta(seconds=1)},
+        {"last_seen_at": utc_now() - timedelta(hours=73)},
+    ]
+    session.add_all([UserSessionFactory.build(user_id=ada.user.id, **fields) for fields in others])
+    session.commit()
+
+    found = ada.get("/users/me/sessions").json()
+
+    assert (found["total"], found["limit"], found["offset"]) == (2, 20, 0)
+    current, other = found["items"]
+    assert (current["id"], current["is_current"]) == (str(ada.session.id), True)
+    assert (other["device"], other["user_agent"], other["is_current"]) == ("Firefox on Windows", FIREFOX, False)
+    assert set(other) == {
+        *("id", "user_agent", "device", "address", "created_at", "last_seen_at", "expires_at", "is_current")
+    }
+    assert [row["device"] for row in ada.get("/users/me/sessions?q=firefox").json()["items"]] == ["Firefox on Windows"]
+    assert ada.get("/users/me/sessions?sort=user_id").status_code == 400
+
+
+def test_a_session_is_ended_by_its_owner_only(as_user: Callable[..., SignedIn]) -> None:
+    ada, eve = as_user(), as_user()
+
+    assert eve.delete(f"/users/me/sessions/{ada.session.id}").status_code == 404
+    assert ada.get("/users/me").status_code == 200
+    assert ada.delete(f"/users/me/sessions/{ada.session.id}").status_code == 204
+    assert ada.get("/users/me").status_code == 401
+
+
+def test_all_other_sessions_end_at_once(client: Client, ada: User) -> None:
+    here, there = login(client, ada).json(), login(client, ada).json()
+
+    answer = client.delete(f"{API}/users/me/sessions", headers={"Authorization": f"Bearer {here['access_token']}"})
+
+    assert answer.status_code == 204
+    assert get_me(client, here["access_token"]).status_code == 200
+    assert get_me(client, there["access_token"]).status_code == 401
+    assert refresh(client, there["refresh_token"]).status_code == 401
+
+
+def auth_time(access_token: str) -> int:
+    payload = access_token.split(".")[1]
+    found: int = json.loads(base64.urlsafe_b64decode(payload + "=="))["auth_time"]
+    return found

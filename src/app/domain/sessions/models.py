@@ -1,3 +1,4 @@
+import re
 from datetime import datetime
 from uuid import UUID
 
@@ -5,6 +6,29 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.lib.db.models import Model
+
+PROGRAMS = [
+    ("Edg", "Edge"),  # those that also call themselves Chrome or Safari come before these
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("CriOS/", "Chrome"),
+    ("Safari/", "Safari"),
+    ("curl/", "curl"),
+    ("python", "Python"),
+]
+SYSTEMS = [
+    ("Windows", "Windows"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("CrOS", "ChromeOS"),
+    ("Macintosh", "macOS"),
+    ("Linux", "Linux"),
+]
+VERSION = r"/[0-9.]+"
 
 
 class UserSession(Model):
@@ -22,9 +46,21 @@ class UserSession(Model):
     address: Mapped[str] = mapped_column(String(64), default="")
     authenticated_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
+    """When it was last refreshed, signed in or proved: at most the life of an access token before the last request."""
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
     revocation_reason: Mapped[str | None] = mapped_column(String(40), default=None)
+
+    @property
+    def device(self) -> str:
+        """Such as `Firefox on Windows`. Only words of ours: a user agent can say anything, and this goes into mails."""
+        found = [next((name for mark, name in known if mark in self.user_agent), "") for known in (PROGRAMS, SYSTEMS)]
+        return " on ".join(filter(None, found)) or "Unknown device"
+
+
+def without_versions(user_agent: str) -> str:
+    """The same before and after an update."""
+    return re.sub(VERSION, "", user_agent)
 
 
 class RefreshToken(Model):

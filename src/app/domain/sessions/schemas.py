@@ -1,17 +1,34 @@
+from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from msgspec import Meta
 
 from app.lib.schema import Schema
 
+Password = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+SessionSort = Literal["last_seen_at", "-last_seen_at", "created_at", "-created_at"]
+
 
 class LoginCreate(Schema):
     email: Annotated[str, Meta(max_length=254, examples=["ada@example.com"])]
-    password: Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+    password: Password
+
+
+class ReauthenticationCreate(Schema):
+    password: Password
 
 
 class RefreshCreate(Schema):
     refresh_token: Annotated[str, Meta(max_length=512)]
+
+
+class AccessTokenRead(Schema):
+    """`expires_in`: seconds until the access token ends (RFC 6749 section 5.1)."""
+
+    access_token: str
+    expires_in: int
+    token_type: Literal["bearer"] = "bearer"
 
 
 class TokenPairRead(Schema):
@@ -21,3 +38,16 @@ class TokenPairRead(Schema):
     refresh_token: str
     expires_in: int
     token_type: Literal["bearer"] = "bearer"
+
+
+class SessionRead(Schema):
+    """`device`: what the user agent seems to be, such as `Firefox on Windows`."""
+
+    id: UUID
+    user_agent: str
+    device: str
+    address: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    is_current: bool = False

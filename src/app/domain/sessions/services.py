@@ -6,16 +6,19 @@ from typing import NoReturn
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy import ColumnElement, func, select, update
 
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
-from app.domain.sessions.models import RefreshToken, UserSession
+from app.domain.sessions.jobs import send_new_device_notice
+from app.domain.sessions.models import VERSION, RefreshToken, UserSession, without_versions
+from app.domain.users.errors import InvalidCredentialsError
 from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.db.models import utc_now
-from app.lib.db.service import Repository, Service, remove_batch
+from app.lib.db.service import Repository, Service
+from app.lib.errors import NotAuthenticatedError, NotFoundError
 from app.lib.events import publish
+from app.lib.jobs.broker import enqueue
 
 SESSION_REVOKED = "session_revoked"
 """Topic; the payload is the session's id."""
@@ -33,6 +36,8 @@ class Grant(Struct, frozen=True):
 
     principal: Principal
     refresh_token: str
+    expires_at: datetime
+    """When the session ends, however often it is refreshed."""
 
 
 class SessionService(Service[UserSession]):
@@ -42,9 +47,13 @@ class SessionService(Service[UserSession]):
     repository_type = Repo
 
     def sign_in(self, user: User, *, device: Device, lifetime: timedelta) -> Grant:
+        """Begin a session for somebody who has proved to be this user, as the row says that they are.
+
+        Raises InvalidCredentialsError when meanwhile they were deactivated, or their password was changed.
+        """
         now = utc_now()
-        user.last_login = now
-        flag_modified(user, "updated_at")  # written as it was: signing in does not change the account
+        is_new_device = user.last_login is not None and not self._has_met(user, device)
+        self._record_sign_in(user, now)
         row = self.create(
             UserSession(
                 user_id=user.id,
@@ -55,14 +64,29 @@ class SessionService(Service[UserSession]):
                 expires_at=now + lifetime,
             )
         )
+        if is_new_device:
+            self._notify_of_new_device(row, user)
         return self._grant(row, user)
 
-    def refresh(self, refresh_token: str) -> Grant:
+    def reauthenticate(self, user: User, session_id: UUID) -> UserSession:
+        """Remember that this session has proved anew who it is. Raises NotAuthenticatedError when it has ended."""
+        now = utc_now()
+        row: UserSession | None = self.session.scalar(
+            update(UserSession)
+            .where(UserSession.id == session_id, UserSession.user_id == user.id, *_has_not_ended())
+            .values(authenticated_at=now, last_seen_at=now)
+            .returning(UserSession)
+        )
+        if row is None:
+            raise NotAuthenticatedError
+        return row
+
+    def refresh(self, refresh_token: str, *, max_idle: timedelta) -> Grant:
         """Exchange a token for its successor, once.
 
         Raises RefreshTokenReusedError, after ending the session, when it was exchanged before; of two
         exchanges at once the second waits for the first and is such a reuse. Raises InvalidRefreshTokenError
-        when the token is unknown or its session has ended.
+        when the token is unknown, or its session has ended or was not seen for `max_idle`.
         """
         token_hash = _hash(refresh_token)
         session_id = self.session.scalar(
@@ -76,13 +100,33 @@ class SessionService(Service[UserSession]):
         found = self.session.execute(
             select(UserSession, User)
             .join(User, User.id == UserSession.user_id)
-            .where(UserSession.id == session_id, *_is_live(), User.is_active)
+            .where(UserSession.id == session_id, *is_live(max_idle), User.is_active)
         ).one_or_none()
         if found is None:
             raise InvalidRefreshTokenError
         row, user = found
         row.last_seen_at = utc_now()
         return self._grant(row, user)
+
+    def find_session(self, refresh_token: str) -> UUID | None:
+        """Whose token it is, used or not."""
+        return self.session.scalar(
+            select(RefreshToken.session_id).where(RefreshToken.token_hash == _hash(refresh_token))
+        )
+
+    def end(self, session_id: UUID, *, user_id: UUID) -> None:
+        """Raises NotFoundError when there is no such session, it is over, or somebody else's."""
+        mine = (UserSession.id == session_id, UserSession.user_id == user_id, UserSession.expires_at > utc_now())
+        if not self.revoke(*mine, reason="ended_by_user"):
+            raise NotFoundError
+
+    def end_all(self, user_id: UUID, *, reason: str, but: UUID | None = None) -> Sequence[UUID]:
+        """End the sessions of a user, but perhaps one: access and refresh tokens stop working in every process.
+
+        Change the account before: a sign-in that is under way then either sees the change or is ended with the rest.
+        """
+        others = [UserSession.id != but] if but else []
+        return self.revoke(UserSession.user_id == user_id, *others, reason=reason)
 
     def revoke(self, *which: ColumnElement[bool], reason: str) -> Sequence[UUID]:
         """End sessions and tell every process. Returns the ids of those that had not ended yet."""
@@ -99,16 +143,27 @@ class SessionService(Service[UserSession]):
         """Sessions that were ended less than `period` ago, by the clock of the database."""
         return self.session.scalars(select(UserSession.id).where(UserSession.revoked_at > func.now() - period)).all()
 
-    def remove_ended(self, *, before: datetime) -> int:
-        """Delete a batch of sessions, with their refresh tokens, that were over by then. Returns how many."""
-        return self.remove_batch(or_(UserSession.expires_at < before, UserSession.revoked_at < before))
+    def _has_met(self, user: User, device: Device) -> bool:
+        plain = func.regexp_replace(UserSession.user_agent, VERSION, "", "g")
+        return self.exists(UserSession.user_id == user.id, plain == without_versions(device.user_agent[:400]))
 
-    def remove_used_tokens(self, *, before: datetime) -> int:
-        """Delete a batch of refresh tokens that were exchanged by then. Returns how many.
+    def _record_sign_in(self, user: User, now: datetime) -> None:
+        """One statement looks again and writes: who changes the account at the same time waits, or is waited for."""
+        unchanged = (User.is_active, User.password_hash.is_not_distinct_from(user.password_hash))
+        recorded = self.session.scalar(
+            update(User)
+            .where(User.id == user.id, *unchanged)
+            .values(last_login=now, updated_at=User.updated_at)  # signing in does not change the account
+            .returning(User.id)
+            .execution_options(synchronize_session=False)
+        )
+        if recorded is None:
+            raise InvalidCredentialsError
 
-        Whoever comes with one that is gone is refused as before, but the session no longer ends.
-        """
-        return remove_batch(self.session, RefreshToken, RefreshToken.used_at < before)
+    def _notify_of_new_device(self, row: UserSession, user: User) -> None:
+        """Once a day before the address is verified: who knows whose it is."""
+        key = None if user.is_verified else f"new-device:{user.id}:{utc_now().date()}"
+        enqueue(self.session, send_new_device_notice, key=key, once=bool(key), session_id=row.id)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
         family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))
@@ -120,7 +175,7 @@ class SessionService(Service[UserSession]):
     def _grant(self, row: UserSession, user: User) -> Grant:
         refresh_token = secrets.token_urlsafe(32)
         self.session.add(RefreshToken(session_id=row.id, token_hash=_hash(refresh_token)))
-        return Grant(principal=principal_of(row, user), refresh_token=refresh_token)
+        return Grant(principal=principal_of(row, user), refresh_token=refresh_token, expires_at=row.expires_at)
 
 
 def principal_of(row: UserSession, user: User) -> Principal:
@@ -132,8 +187,14 @@ def principal_of(row: UserSession, user: User) -> Principal:
     )
 
 
-def _is_live() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return UserSession.revoked_at.is_(None), UserSession.expires_at > func.now()
+def is_live(max_idle: timedelta) -> tuple[ColumnElement[bool], ...]:
+    """A session that can still be refreshed."""
+    return *_has_not_ended(), UserSession.last_seen_at > utc_now() - max_idle
+
+
+def _has_not_ended() -> tuple[ColumnElement[bool], ...]:
+    """By the clock that wrote `expires_at`."""
+    return UserSession.revoked_at.is_(None), UserSession.expires_at > utc_now()
 
 
 def _hash(refresh_token: str) -> bytes:

@@ -48,5 +48,4 @@ def remove_unverified_accounts(session: Session, settings: Settings) -> None:
 
 
 def _known_name(user: User) -> str:
-    """Empty before the address is verified: anybody can have typed the name, to say something in our mail."""
-    return f"{user.first_name} {user.last_name}" if user.is_verified else ""
+    return user.known_name

@@ -21,3 +21,8 @@ class User(Model):
     is_verified: Mapped[bool] = mapped_column(default=False)
     is_superuser: Mapped[bool] = mapped_column(default=False)
     last_login: Mapped[datetime | None] = mapped_column(default=None)
+
+    @property
+    def known_name(self) -> str:
+        """Empty before the address is verified: anybody can have typed the name, to say something in our mail."""
+        return f"{self.first_name} {self.last_name}" if self.is_verified else ""
