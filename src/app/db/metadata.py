@@ -5,11 +5,13 @@ from pathlib import Path
 from app.domain.files import models as files
 from app.domain.items import models as items
 from app.domain.sessions import models as sessions
+from app.domain.throttles import models as throttles
+from app.domain.totp import models as totp
 from app.domain.users import models as users
 from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
-MODULES = (files, items, sessions, users)
+MODULES = (files, items, sessions, throttles, totp, users)
 """A new feature's models module is added here, and nowhere else."""
 
 QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)

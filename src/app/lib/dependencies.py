@@ -1,10 +1,11 @@
 """What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`,
-`session_cookies`, `cache`, `me`, `page`."""
+`session_cookies`, `cache`, `keys`, `me`, `page`."""
 
 from litestar.di import NamedDependency
 
 from app.lib.cache.cache import Cache
 from app.lib.passwords import Passwords
+from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.storage import Storage
@@ -15,4 +16,5 @@ Caching = NamedDependency[Cache]
 PasswordHashing = NamedDependency[Passwords]
 CookieIssuing = NamedDependency[SessionCookies]
 FileStorage = NamedDependency[Storage]
+Keys = NamedDependency[SecretKeys]
 TokenIssuing = NamedDependency[AccessTokens]

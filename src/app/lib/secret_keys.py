@@ -1,5 +1,7 @@
 """SECRET_KEY: where it comes from in development, when it is too weak, and the keys that are made from it."""
 
+import functools
+import hmac
 import os
 import secrets
 import string
@@ -14,6 +16,21 @@ SECRET_KEY_BYTES = 32
 def derive_key(secret: str, *, purpose: str) -> bytes:
     """32 bytes for one purpose (HKDF, RFC 5869): a token made for one is worthless for another."""
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"keel {purpose}".encode()).derive(secret.encode())
+
+
+class SecretKeys:
+    """The keys that are made from SECRET_KEY, for those who are not given it."""
+
+    def __init__(self, secret: str) -> None:
+        self.key_for = functools.cache(functools.partial(self._derive, secret))
+
+    def digest(self, text: str, *, purpose: str) -> bytes:
+        """HMAC-SHA-256: the same for the same text, and without the key not to be compared with a list of guesses."""
+        return hmac.digest(self.key_for(purpose), text.encode("utf-8", "surrogatepass"), "sha256")
+
+    @staticmethod
+    def _derive(secret: str, purpose: str) -> bytes:
+        return derive_key(secret, purpose=purpose)
 
 
 def is_weak(key: str) -> bool:

@@ -22,6 +22,7 @@ from app.domain.files.controllers import AvatarController, FileController, MyAva
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
+from app.domain.totp.controllers import MyTotpController
 from app.domain.users.controllers import MeController, RegistrationController
 from app.lib.access import guarded_routes
 from app.lib.admission import Gate, check_gates
@@ -54,6 +55,7 @@ CONTROLLERS = [
     CookieController,
     MySessionController,
     MeController,
+    MyTotpController,
     ItemController,
     JobController,
     JobDashboardController,

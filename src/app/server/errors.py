@@ -15,6 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
+from app.domain.totp.errors import TotpAlreadyEnabledError, TotpRequiredError, WrongCodeError
 from app.domain.users.errors import InvalidCredentialsError, WrongPasswordError
 from app.lib.downloads import UnsatisfiableRangeError
 from app.lib.errors import (
@@ -49,6 +50,8 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     NotAuthenticatedError: Answer(HTTPStatus.UNAUTHORIZED, "not_authenticated", {"WWW-Authenticate": "Bearer"}),
     WrongPasswordError: Answer(HTTPStatus.BAD_REQUEST, "wrong_password"),
     InvalidCredentialsError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
+    TotpRequiredError: Answer(HTTPStatus.UNAUTHORIZED, "totp_required"),
+    WrongCodeError: Answer(HTTPStatus.BAD_REQUEST, "wrong_code"),
     InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
@@ -61,6 +64,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     CsrfFailedError: Answer(HTTPStatus.FORBIDDEN, "csrf_failed"),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
+    TotpAlreadyEnabledError: Answer(HTTPStatus.CONFLICT, "totp_already_enabled"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
     TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),

@@ -7,6 +7,8 @@ from sqlalchemy import URL
 
 from app.domain.files import jobs as files
 from app.domain.sessions import jobs as sessions
+from app.domain.throttles import jobs as throttles
+from app.domain.totp import jobs as totp
 from app.domain.users import jobs as users
 from app.lib.db.database import Database
 from app.lib.jobs.declaration import Job
@@ -15,7 +17,7 @@ from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
-JOB_MODULES = [files, sessions, users]
+JOB_MODULES = [files, sessions, throttles, totp, users]
 """A new feature's jobs module is added here, and nowhere else."""
 
 

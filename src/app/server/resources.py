@@ -16,6 +16,7 @@ from app.lib.csrf import CsrfProtection
 from app.lib.mail.mailer import Mailer, open_mailer
 from app.lib.pagination import provide_page_query
 from app.lib.passwords import Passwords
+from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.storage import Storage
@@ -58,6 +59,7 @@ def dependencies(
 ) -> dict[str, Provide]:
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
     storage = Storage.of(settings)
+    keys = SecretKeys(settings.secret_key)
 
     def current_user(request: Request[Any, Any, Any]) -> Principal:
         principal: Principal = request.user
@@ -69,6 +71,7 @@ def dependencies(
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
         "session_cookies": Provide(lambda: cookies, sync_to_thread=False),
         "cache": Provide(lambda: cache, sync_to_thread=False),
+        "keys": Provide(lambda: keys, sync_to_thread=False),
         "storage": Provide(lambda: storage, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),
         "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),

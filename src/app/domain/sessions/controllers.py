@@ -19,14 +19,17 @@ from app.domain.sessions.schemas import (
     TokenPairRead,
 )
 from app.domain.sessions.services import Device, Grant, SessionService, is_live, principal_of
+from app.domain.totp.services import TotpService
+from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access import CurrentUser, Principal, authenticated, public
 from app.lib.csrf import CSRF_HEADER, from_our_pages
-from app.lib.dependencies import AppSettings, CookieIssuing, PasswordHashing, TokenIssuing
-from app.lib.errors import NotAuthenticatedError
+from app.lib.dependencies import AppSettings, CookieIssuing, Keys, PasswordHashing, TokenIssuing
+from app.lib.errors import InvalidInputError, NotAuthenticatedError
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.passwords import Passwords
 from app.lib.routing import delete, get, post
+from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.tokens import AccessTokens
@@ -47,10 +50,14 @@ class AuthController(Controller):
         sessions: SessionService,
         passwords: PasswordHashing,
         tokens: TokenIssuing,
+        keys: Keys,
         settings: AppSettings,
     ) -> TokenPairRead:
-        """Sign in with e-mail address and password."""
-        return _token_pair(_sign_in(data, request, users, sessions, passwords, settings), tokens)
+        """Sign in with e-mail address and password.
+
+        An account with two-factor authentication is asked for a code as well (`totp_required`): come again with all.
+        """
+        return _token_pair(_sign_in(data, request, users, sessions, passwords, keys, settings), tokens)
 
     @post("/refresh", status_code=HTTP_200_OK, guards=[public], rate_limit="refresh")
     def refresh(
@@ -77,17 +84,25 @@ class AuthController(Controller):
         data: JSONBody[ReauthenticationCreate],
         request: AnyRequest,
         users: UserService,
+        totp: TotpService,
         sessions: SessionService,
         passwords: PasswordHashing,
         tokens: TokenIssuing,
         session_cookies: CookieIssuing,
+        keys: Keys,
         me: CurrentUser,
     ) -> Response[AccessTokenRead]:
-        """Prove again who I am, before what needs a recent sign-in.
+        """Prove again who I am, before what needs a recent sign-in: with the password, or a code of the app.
 
         The answer is an access token that says so, or replaces the cookie of a browser.
         """
-        user = users.verify_password(me.id, data.password, passwords=passwords)
+        if data.password is None and data.totp is None:
+            raise InvalidInputError("Send the password, or a code of the authenticator app.", field="password")
+        if data.totp is not None:
+            totp.verify(me.id, data.totp, address=_device(request).address, keys=keys)
+        if data.password is not None:
+            users.verify_password(me.id, data.password, passwords=passwords)
+        user = users.get_one(User.id == me.id)
         row = sessions.reauthenticate(user, me.session_id)
         if _has_authorization(request):
             return Response(_access_token(principal_of(row, user), tokens, until=row.expires_at))
@@ -111,13 +126,14 @@ class CookieController(Controller):
         sessions: SessionService,
         passwords: PasswordHashing,
         session_cookies: CookieIssuing,
+        keys: Keys,
         settings: AppSettings,
     ) -> Response[None]:
         """Sign a browser in.
 
         The session whose cookies it has brought ends. `X-CSRF-Token` of the answer is for the requests that follow.
         """
-        grant = _sign_in(data, request, users, sessions, passwords, settings)
+        grant = _sign_in(data, request, users, sessions, passwords, keys, settings)
         held = _held_sessions(request, sessions, session_cookies)
         sessions.revoke(UserSession.id.in_(held), reason="replaced")
         return _with_cookies(grant, session_cookies)
@@ -187,17 +203,22 @@ def _sign_in(
     users: UserService,
     sessions: SessionService,
     passwords: Passwords,
+    keys: SecretKeys,
     settings: Settings,
 ) -> Grant:
-    """Raises InvalidCredentialsError."""
+    """Raises InvalidCredentialsError, TotpRequiredError and TooManyRequestsError."""
+    device = _device(request)
     user = users.authenticate(
         email=data.email,
         password=data.password,
+        totp=data.totp,
+        address=device.address,
         passwords=passwords,
+        keys=keys,
         must_be_verified=settings.require_verified_email,
     )
     lifetime = timedelta(days=settings.refresh_token_expire_days)
-    return sessions.sign_in(user, device=_device(request), lifetime=lifetime)
+    return sessions.sign_in(user, device=device, lifetime=lifetime)
 
 
 def _device(request: AnyRequest) -> Device:

@@ -7,16 +7,23 @@ from msgspec import Meta
 from app.lib.schema import Schema
 
 Password = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+Totp = Annotated[str, Meta(max_length=64, examples=["123456"])]
+"""A code of the authenticator app, or a recovery code."""
 SessionSort = Literal["last_seen_at", "-last_seen_at", "created_at", "-created_at"]
 
 
 class LoginCreate(Schema):
     email: Annotated[str, Meta(max_length=254, examples=["ada@example.com"])]
     password: Password
+    totp: Totp | None = None
+    """Where the account asks for one."""
 
 
 class ReauthenticationCreate(Schema):
-    password: Password
+    """One of both."""
+
+    password: Password | None = None
+    totp: Totp | None = None
 
 
 class RefreshCreate(Schema):

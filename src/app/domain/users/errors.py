@@ -2,9 +2,10 @@ from app.lib.errors import InvalidInputError, NotAuthenticatedError
 
 
 class InvalidCredentialsError(NotAuthenticatedError):
-    """Unknown address, wrong password, deactivated or unverified account: the caller must not learn which."""
+    """Unknown address, wrong password or code, deactivated or unverified account: the caller must not learn which."""
 
     detail = "The e-mail address or the password is wrong."
+    keeps_writes = True
 
 
 class WrongPasswordError(InvalidInputError):
