@@ -18,7 +18,7 @@ from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access import public
 from app.lib.errors import ApplicationError
-from app.lib.routing import _hop, delete, get, patch, post, put
+from app.lib.routing import delete, get, hop, patch, post, put
 from app.lib.settings import Settings
 from app.server import asgi
 from tests.factories.users import UserFactory
@@ -152,13 +152,13 @@ def test_cancelled_requests_keep_their_threads_until_those_are_done() -> None:
     async def scenario() -> tuple[int, int]:
         state = State({"threads": ThreadPoolExecutor(1), "free_threads": asyncio.Semaphore(1)})
         leave = threading.Event()
-        slow = asyncio.create_task(_hop(state, leave.wait))
+        slow = asyncio.create_task(hop(state, leave.wait))
         await asyncio.sleep(0)
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)
         while_running = state.free_threads._value
         leave.set()
-        await _hop(state, lambda: None)
+        await hop(state, lambda: None)
         state.threads.shutdown()
         await asyncio.sleep(0)
         return while_running, state.free_threads._value

@@ -25,7 +25,9 @@ def test_a_mail_is_shown_as_text_or_as_html(tmp_path: Path) -> None:
 
 
 def test_mails_are_listed_by_name(tmp_path: Path) -> None:
-    assert mail("list", tmp_path=tmp_path).stdout == "users/registration_notice\nusers/welcome\n"
+    assert mail("list", tmp_path=tmp_path).stdout.split() == [
+        *("api_keys/created", "users/password_invitation", "users/registration_notice", "users/welcome"),
+    ]
 
 
 def test_a_name_that_is_no_mail_is_one_line(tmp_path: Path) -> None:
@@ -33,4 +35,4 @@ def test_a_name_that_is_no_mail_is_one_line(tmp_path: Path) -> None:
 
     assert (ended.returncode, ended.stdout) == (1, "")
     said = " ".join(ended.stderr.replace("│", " ").split())
-    assert "There is no mail 'users/nothing'. There are: users/registration_notice, users/welcome." in said
+    assert "There is no mail 'users/nothing'. There are: api_keys/created," in said

@@ -49,8 +49,10 @@ def test_every_operation_says_in_words_what_it_does(description: dict[str, Any])
 def test_what_needs_a_token_says_so_and_the_rest_does_not(description: dict[str, Any]) -> None:
     found = operations(description)
 
-    assert found[f"GET {API}/items"]["security"] == [{"BearerToken": []}, {"SessionCookie": []}]
+    ways_in = found[f"GET {API}/items"]["security"]
+    assert ways_in == [{"BearerToken": []}, {"SessionCookie": []}, {"ApiKey": ["items:read"]}]
     assert found[f"POST {API}/items"]["security"][1] == {"SessionCookie": [], "CsrfToken": []}
+    assert not any("ApiKey" in way_in for way_in in found[f"POST {API}/users/me/api-keys"]["security"])
     assert "403" in found[f"POST {API}/items"]["responses"]
     assert "401" in found[f"GET {API}/items"]["responses"]
     assert found[f"POST {API}/auth/login"]["security"] == []

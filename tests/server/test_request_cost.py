@@ -86,6 +86,18 @@ async def create_item(client: httpx.AsyncClient) -> None:
     assert (await client.post("/items", json={"title": "Buy bread"})).status_code == 201
 
 
+async def use_session(_: httpx.AsyncClient) -> None:
+    """As signed in."""
+
+
+async def use_api_key(client: httpx.AsyncClient) -> None:
+    """From here on, instead of the session; it has been looked up."""
+    body = {"name": "import", "scopes": ["items:read", "items:create"]}
+    made = await client.post("/users/me/api-keys", json=body)
+    client.headers["Authorization"] = f"Bearer {made.json()['key']}"
+    await list_items(client)
+
+
 def statements(engine: Engine) -> list[str]:
     """Fills with the SQL that SQLAlchemy sends from now on."""
     sent: list[str] = []
@@ -117,11 +129,15 @@ async def grown_by(act: Act, client: httpx.AsyncClient, log: Callable[[], list[s
     return log()[before:]
 
 
+@pytest.mark.parametrize("identify", [use_session, use_api_key])
 @pytest.mark.parametrize(("act", "verb"), [(list_items, "SELECT"), (create_item, "INSERT")])
-def test_a_list_and_a_creation_are_one_query_each(act: Act, verb: str, app: Litestar, loop: asyncio.Runner) -> None:
+def test_a_list_and_a_creation_are_one_query_each(
+    act: Act, verb: str, identify: Act, app: Litestar, loop: asyncio.Runner
+) -> None:
     async def run() -> list[str]:
         sent = statements(app.state.database.engine)
         async with signed_in(app) as client:
+            await identify(client)
             return await grown_by(act, client, lambda: sent)
 
     assert [statement.split()[0] for statement in loop.run(run())] == [verb]
@@ -143,12 +159,14 @@ def test_a_list_is_one_round_trip_and_a_creation_three(
     assert [wait.split()[0] for wait in loop.run(run())] == round_trips
 
 
+@pytest.mark.parametrize("identify", [use_session, use_api_key])
 @pytest.mark.parametrize("act", [list_items, create_item])
-def test_each_is_one_hop_to_a_thread_and_back(act: Act, app: Litestar, loop: asyncio.Runner) -> None:
+def test_each_is_one_hop_to_a_thread_and_back(act: Act, identify: Act, app: Litestar, loop: asyncio.Runner) -> None:
     async def run() -> None:
         counting = asyncio.get_running_loop()
         assert isinstance(counting, CountingLoop)
         async with signed_in(app) as client:
+            await identify(client)
             counting.submissions.clear()
             counting.wake_ups = 0
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.domain.api_keys import models as api_keys
 from app.domain.files import models as files
 from app.domain.items import models as items
 from app.domain.sessions import models as sessions
@@ -11,7 +12,7 @@ from app.domain.users import models as users
 from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
-MODULES = (files, items, sessions, throttles, totp, users)
+MODULES = (api_keys, files, items, sessions, throttles, totp, users)
 """A new feature's models module is added here, and nowhere else."""
 
 QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)

@@ -13,20 +13,33 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
-from app.lib.errors import NotAuthenticatedError, PermissionDeniedError, ReauthenticationRequiredError
+from app.lib.errors import (
+    NotAuthenticatedError,
+    PermissionDeniedError,
+    ReauthenticationRequiredError,
+    ScopeRequiredError,
+)
 
 RECENT_SIGN_IN = 10 * 60
 """Seconds after a sign-in in which what could lock the owner out is allowed (ASVS 7.5.1)."""
 
 
+ACTIONS = {"GET": "read", "HEAD": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+"""What a method does to a resource, in the words of scopes."""
+
+
 class Principal(Struct, frozen=True):
-    """Who asks, as the access token says: known without a query."""
+    """Who asks, as the access token or the API key says: known without a query."""
 
     id: UUID
     session_id: UUID
+    """The session by which they ask, or the API key."""
     is_superuser: bool
     authenticated_at: int
-    """When this session last proved who it is, in seconds since the epoch (`auth_time` of OpenID Connect)."""
+    """When this session last proved who it is, in seconds since the epoch (`auth_time` of OpenID Connect).
+    0 for an API key, which never does."""
+    scopes: frozenset[str] | None = None
+    """What the API key may be used for. None: a session, which may do all that its owner may."""
 
 
 CurrentUser = NamedDependency[Principal]
@@ -43,6 +56,15 @@ class Rule:
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Runs on the event loop, so it only computes."""
         self.check(connection)
+
+
+def scope_of(handler: BaseRouteHandler, method: str) -> str | None:
+    """What an API key needs for this route: `items:read` for a GET that says `scope="items"`, or a scope that it says
+    whole. None: it says nothing, so no API key is accepted."""
+    said, action = handler.opt.get("scope"), ACTIONS.get(method)
+    if said is None or action is None:
+        return None
+    return said if ":" in said else f"{said}:{action}"
 
 
 class UndeclaredAccessError(Exception):
@@ -77,6 +99,12 @@ def guarded_routes(app: Litestar) -> list[GuardedRoute]:
     return routes
 
 
+def api_scopes(app: Litestar) -> list[str]:
+    """Every scope that some route asks for."""
+    found = {scope_of(route.handler, route.method) for route in guarded_routes(app)}
+    return sorted(scope for scope in found if scope)
+
+
 def _methods(handler: BaseRouteHandler) -> list[str]:
     """Litestar adds an OPTIONS handler to each path; it tells the methods and nothing else."""
     return sorted(handler.http_methods - {"OPTIONS"}) if isinstance(handler, HTTPRouteHandler) else ["CONNECT"]
@@ -93,8 +121,14 @@ def _anyone(_: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 def _signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     """`scope["auth"]` is why nobody is known, in case the request tried."""
-    if connection.scope["user"] is None:
-        raise connection.scope["auth"] or NotAuthenticatedError
+    scope: Any = connection.scope
+    user: Principal | None = scope["user"]
+    if user is None:
+        raise scope["auth"] or NotAuthenticatedError
+    if user.scopes is not None:
+        needed = scope_of(scope["route_handler"], scope["method"])
+        if needed not in user.scopes:
+            raise ScopeRequiredError(needed)
 
 
 def _administrator(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
@@ -105,7 +139,15 @@ def _administrator(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 def _recently_authenticated(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     _signed_in(connection)
-    if time.time() - connection.scope["user"].authenticated_at > RECENT_SIGN_IN:
+    refuse_old_sign_in(connection.scope["user"])
+
+
+def refuse_old_sign_in(principal: Principal) -> None:
+    """For a route where only some requests need it. Raises ReauthenticationRequiredError; ScopeRequiredError for an
+    API key, whatever its scopes."""
+    if principal.scopes is not None:
+        raise ScopeRequiredError(None)
+    if time.time() - principal.authenticated_at > RECENT_SIGN_IN:
         raise ReauthenticationRequiredError
 
 

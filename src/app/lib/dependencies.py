@@ -1,5 +1,5 @@
 """What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`,
-`session_cookies`, `cache`, `keys`, `me`, `page`."""
+`session_cookies`, `cache`, `keys`, `me`, `page`, `api_scopes`."""
 
 from litestar.di import NamedDependency
 
@@ -11,6 +11,7 @@ from app.lib.settings import Settings
 from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
 
+ApiScopes = NamedDependency[list[str]]
 AppSettings = NamedDependency[Settings]
 Caching = NamedDependency[Cache]
 PasswordHashing = NamedDependency[Passwords]

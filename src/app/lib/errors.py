@@ -65,6 +65,14 @@ class CsrfFailedError(PermissionDeniedError):
     detail = "This request did not come from a page that may use your cookies."
 
 
+class ScopeRequiredError(PermissionDeniedError):
+    """An API key was used for what it was not made for. `scope`: which it lacks; None where no API key is accepted."""
+
+    def __init__(self, scope: str | None) -> None:
+        super().__init__(f"This API key lacks the scope {scope}." if scope else "API keys are not accepted here.")
+        self.scope = scope
+
+
 class TooManyRequestsError(ApplicationError):
     """This caller has used up what the route allows in a period."""
 

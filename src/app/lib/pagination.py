@@ -104,11 +104,17 @@ class Sorting(NamedTuple):
 
     @classmethod
     def by(cls, model: type[Model], name: str) -> "Sorting":
-        """`name` as in the query: `title`, `-created_at`. It must come from an allow-list, and not be nullable."""
+        """`name` as in the query: `title`, `-created_at`. It must come from an allow-list."""
         return cls(name, getattr(model, name.removeprefix("-")), model.id, name.startswith("-"))
 
+    @property
+    def is_nullable(self) -> bool:
+        return bool(self.column.property.columns[0].nullable)
+
     def order(self) -> list[ColumnElement[Any]]:
-        return [key.desc() if self.descending else key.asc() for key in (self.column, self.id)]
+        """Rows without a value come last, whichever the direction."""
+        keys = [key.desc() if self.descending else key.asc() for key in (self.column, self.id)]
+        return [keys[0].nulls_last() if self.is_nullable else keys[0], keys[1]]
 
     def after(self, value: object, id: UUID) -> ColumnElement[bool]:
         here, there = tuple_(self.column, self.id), tuple_(value, id)
@@ -159,6 +165,8 @@ def _moment(text: str | None, *, field: str) -> datetime | None:
 def _walk(
     session: AnySession, rows: Select[ModelT], page: PageRequest, sorting: Sorting, into: type[SchemaT]
 ) -> Page[SchemaT]:
+    if sorting.is_nullable:
+        raise InvalidInputError("In this order, the list is read in pages, with limit and offset.", field="cursor")
     if page.cursor:
         rows = rows.where(sorting.after(*_decode_cursor(page.cursor, sorting)))
     found = list(session.scalars(rows.limit(page.limit + 1)))

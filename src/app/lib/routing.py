@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import litestar
 from litestar.datastructures import State
@@ -21,6 +21,7 @@ from app.lib.pagination import Page
 
 Handler = Callable[..., Any]
 Route = Callable[[Handler], HTTPRouteHandler]
+T = TypeVar("T")
 
 
 def get(path: str = "/", **options: Any) -> Route:
@@ -99,16 +100,18 @@ def _in_worker_thread(
 
         call = functools.partial(unit_of_work, state.database, work)
         if gate is None:
-            return await _hop(state, call)
+            return await hop(state, call)
         async with state.gates[gate]:
-            return await _hop(state, call)
+            return await hop(state, call)
 
     shown: Callable[..., Awaitable[Any]] = _with_signature_of(handler, endpoint, hidden=services.keys())
     return shown
 
 
-async def _hop(state: State, call: Callable[[], Any]) -> Any:
-    """A thread is handed its next request by the event loop, never by the executor's own queue.
+async def hop(state: State, call: Callable[[], T]) -> T:
+    """Call it in a worker thread of the application.
+
+    A thread is handed its next request by the event loop, never by the executor's own queue.
 
     With that queue every thread stays busy while anything waits, and the loop competes with all of them for
     the GIL (measured with 400 clients and 8 threads: p90 of `/health/live` 85 ms instead of 16). A request that
@@ -125,7 +128,7 @@ async def _hop(state: State, call: Callable[[], Any]) -> Any:
     return await asyncio.shield(answer)
 
 
-def _bearable(call: Callable[[], Any]) -> Any:
+def _bearable(call: Callable[[], T]) -> T:
     """A Future cannot carry StopIteration: the request would wait for ever, and keep its thread."""
     try:
         return call()

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     rate_limit_enabled: bool = True
     rate_limit_sign_in: RateLimit = "20/minute"
     rate_limit_refresh: RateLimit = "120/minute"
+    rate_limit_api_keys: RateLimit = "60/minute"
     rate_limit_write: RateLimit = "120/minute"
     rate_limit_read: RateLimit = "600/minute"
 

@@ -18,13 +18,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
+from app.domain.api_keys.controllers import ApiKeyController
 from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.totp.controllers import MyTotpController
-from app.domain.users.controllers import MeController, RegistrationController
-from app.lib.access import guarded_routes
+from app.domain.users.controllers import MeController, RegistrationController, UserAccessController, UserController
+from app.lib.access import api_scopes, guarded_routes
 from app.lib.admission import Gate, check_gates
 from app.lib.csrf import CSRF_HEADER
 from app.lib.db.database import Database
@@ -33,6 +34,8 @@ from app.lib.mail.mailer import mail_folder
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.server.accounts import Accounts
+from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.dashboard import job_dashboard
 from app.server.envelope import Envelope
@@ -56,6 +59,9 @@ CONTROLLERS = [
     MySessionController,
     MeController,
     MyTotpController,
+    ApiKeyController,
+    UserController,
+    UserAccessController,
     ItemController,
     JobController,
     JobDashboardController,
@@ -74,6 +80,8 @@ LOGIN_QUEUE = 100
 LOGIN_PATIENCE = 2.0
 STORAGE_QUEUE = 100
 STORAGE_PATIENCE = 5.0
+KEY_QUEUE = 100
+KEY_PATIENCE = 2.0
 START_PATIENCE = 5.0
 """Seconds that start-up waits for the first news of revoked sessions and of the cache; then it goes on without."""
 
@@ -108,8 +116,9 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     """Connects to nothing: the pool fills with the first requests, the event feed starts with the lifespan."""
     tokens = access_tokens(settings)
     revoked = RevokedSessions(token_lifetime=tokens.lifetime)
+    api_keys = ApiKeyring(is_limited=settings.rate_limit_enabled)
     cache = build_cache(settings)
-    feed, cache_feed = EventFeed(url, revoked), EventFeed(url, cache, name="keel-cache")
+    feed, cache_feed = EventFeed(url, revoked, api_keys), EventFeed(url, cache, name="keel-cache")
     database = Database(
         url,
         pool_size=settings.db_pool_size,
@@ -118,7 +127,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         session_info={"deliver": deliver_to(feed, cache_feed)},
     )
     cookies = session_cookies(settings, tokens)
-    authentication = Authentication(tokens, revoked, feed, cookies)
+    authentication = Authentication(tokens, revoked, feed, cookies, api_keys)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
     shows_mail = settings.app_env == "development"
     alchemy = alchemy_config(url)
@@ -149,6 +158,8 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "database": database,
                 "cache": cache,
                 "csrf": cookies.csrf,
+                "api_keyring": api_keys,
+                "accounts": Accounts(database, passwords),
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),
                 "mail_folder": mail_folder(settings),
@@ -160,6 +171,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         logging_config=None,
     )
     guarded_routes(app)
+    app.state.api_scopes = api_scopes(app)
     check_rate_limits(app, settings.rate_limits)
     check_gates(app, gates(settings))
     describe_access_and_errors(app)
@@ -192,11 +204,13 @@ def envelope(app: Any, settings: Settings) -> Any:
 
 
 def gates(settings: Settings) -> dict[str, Gate]:
-    """A slow bucket may keep half of the threads waiting, and never the others; one picture is drawn at a time."""
+    """A slow bucket may keep half of the threads waiting, and never the others; one picture is drawn at a time;
+    unknown API keys are looked up one by one."""
     half = max(1, settings.db_pool_size // 2)
     return {
         "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE),
         "storage": Gate(width=half, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
+        "api_keys": Gate(width=1, queue=KEY_QUEUE, patience=KEY_PATIENCE),
         "pictures": Gate(width=1, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
     }
 

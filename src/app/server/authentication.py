@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.services import SESSION_REVOKED, SessionService
 from app.lib.access import Principal
+from app.lib.api_keys import PREFIX
 from app.lib.csrf import SAFE_METHODS
 from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError
 from app.lib.events import EventFeed
 from app.lib.session_cookies import SessionCookies
 from app.lib.tokens import AccessToken, AccessTokens
+from app.server.api_keys import ApiKeyring
 
 CACHED_TOKENS = 10_000
 RECENT = timedelta(seconds=90)
@@ -62,25 +64,38 @@ class Authentication(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(
-        self, tokens: AccessTokens, revoked: RevokedSessions, feed: EventFeed, cookies: SessionCookies
+        self,
+        tokens: AccessTokens,
+        revoked: RevokedSessions,
+        feed: EventFeed,
+        cookies: SessionCookies,
+        api_keys: ApiKeyring,
     ) -> None:
         self._tokens = tokens
         self._revoked = revoked
         self._feed = feed
         self._cookies = cookies
+        self._api_keys = api_keys
         self._verified: dict[str, AccessToken] = {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         scope["user"], scope["auth"] = None, None
         try:
-            scope["user"] = self._principal(scope)
+            scope["user"] = await self._principal(scope)
         except ApplicationError as reason:
             scope["auth"] = reason
         await next_app(scope, receive, send)
 
-    def _principal(self, scope: Any) -> Principal | None:
-        if _has_authorization(scope):
-            return self._holder_of(_bearer_token(scope))
+    async def _principal(self, scope: Any) -> Principal | None:
+        if not _has_authorization(scope):
+            return self._holder_of_cookie(scope)
+        token = _bearer_token(scope)
+        if token and token.startswith(PREFIX):
+            self._refuse_while_uncertain()
+            return await self._api_keys.holder_of(token, scope)
+        return self._holder_of(token)
+
+    def _holder_of_cookie(self, scope: Any) -> Principal | None:
         principal = self._holder_of(self._cookies.access_token(scope["headers"]))
         if principal and scope["method"] not in SAFE_METHODS:
             self._cookies.csrf.check(scope["headers"], principal.session_id)
@@ -90,9 +105,12 @@ class Authentication(ASGIMiddleware):
         access = self._verify(token) if token else None
         if access is None or access.principal.session_id in self._revoked:
             return None
+        self._refuse_while_uncertain()
+        return access.principal
+
+    def _refuse_while_uncertain(self) -> None:
         if self._feed.lag > MAX_LAG:
             raise OverloadedError("The database does not answer. Try again shortly.", retry_after=2)
-        return access.principal
 
     def _verify(self, token: str) -> AccessToken | None:
         known = self._verified.get(token)

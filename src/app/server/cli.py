@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from watchfiles import watch
 
 from app.lib.db.database import reason_of
-from app.lib.errors import ApplicationError, InvalidInputError
+from app.lib.errors import ApplicationError
 from app.lib.settings import CHECKOUT, Settings, get_settings
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
@@ -48,9 +48,6 @@ class Preparation(Protocol):
 
     def create_first_administrator(self, *, email: str) -> str | None:
         """The password, or None when there is an administrator already."""
-
-    def create_administrator(self, *, email: str) -> str:
-        """The password. Raises an ApplicationError."""
 
 
 class UpError(RuntimeError):
@@ -95,24 +92,6 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
     except (UpError, ProcessError, PostgresError) as error:
         _say(f"Error: {error}")
         sys.exit(1)
-
-
-@click.group()
-def users() -> None:
-    """Manage accounts."""
-
-
-@users.command()
-@click.argument("email")
-def create_administrator(app: Litestar, email: str) -> None:
-    """Make an account that may do everything, and print its password once."""
-    try:
-        password = app.state.preparation.create_administrator(email=email)
-    except InvalidInputError as error:
-        raise click.ClickException(error.message) from error
-    except ApplicationError as error:
-        raise click.ClickException(error.detail) from error
-    _say(f"Created the administrator {email} with the password {password} (not shown again).")
 
 
 def _tell_children_where_they_are(settings: Settings, port: int) -> None:

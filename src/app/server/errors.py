@@ -13,10 +13,16 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.domain.api_keys.errors import TooManyApiKeysError
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.totp.errors import TotpAlreadyEnabledError, TotpRequiredError, WrongCodeError
-from app.domain.users.errors import InvalidCredentialsError, WrongPasswordError
+from app.domain.users.errors import (
+    EmailTakenError,
+    InvalidCredentialsError,
+    LastAdministratorError,
+    WrongPasswordError,
+)
 from app.lib.downloads import UnsatisfiableRangeError
 from app.lib.errors import (
     ApplicationError,
@@ -28,6 +34,7 @@ from app.lib.errors import (
     OverloadedError,
     PermissionDeniedError,
     ReauthenticationRequiredError,
+    ScopeRequiredError,
     TooManyRequestsError,
 )
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
@@ -62,9 +69,15 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
     ReauthenticationRequiredError: Answer(HTTPStatus.FORBIDDEN, "reauthentication_required"),
     CsrfFailedError: Answer(HTTPStatus.FORBIDDEN, "csrf_failed"),
+    ScopeRequiredError: Answer(
+        HTTPStatus.FORBIDDEN, "scope_required", {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+    ),
     NotFoundError: Answer(HTTPStatus.NOT_FOUND, "not_found"),
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
     TotpAlreadyEnabledError: Answer(HTTPStatus.CONFLICT, "totp_already_enabled"),
+    EmailTakenError: Answer(HTTPStatus.CONFLICT, "email_taken"),
+    LastAdministratorError: Answer(HTTPStatus.CONFLICT, "last_administrator"),
+    TooManyApiKeysError: Answer(HTTPStatus.CONFLICT, "too_many_api_keys"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
     TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),
     OverloadedError: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),

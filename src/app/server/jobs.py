@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from app.domain.api_keys import jobs as api_keys
 from app.domain.files import jobs as files
 from app.domain.sessions import jobs as sessions
 from app.domain.throttles import jobs as throttles
@@ -17,7 +18,7 @@ from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
-JOB_MODULES = [files, sessions, throttles, totp, users]
+JOB_MODULES = [api_keys, files, sessions, throttles, totp, users]
 """A new feature's jobs module is added here, and nowhere else."""
 
 

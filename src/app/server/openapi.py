@@ -25,7 +25,8 @@ from litestar.routes import BaseRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
-from app.lib.access import GuardedRoute, administrator, guarded_routes, public
+from app.lib.access import GuardedRoute, api_scopes, guarded_routes, public, scope_of
+from app.lib.api_keys import PATTERN
 from app.lib.csrf import CSRF_HEADER, SAFE_METHODS, from_our_pages
 from app.lib.errors import NotFoundError
 from app.lib.problems import MEDIA_TYPE, Problem
@@ -37,6 +38,7 @@ from app.server.errors import answer_error
 BEARER = "BearerToken"
 COOKIE = "SessionCookie"
 CSRF = "CsrfToken"
+API_KEY = "ApiKey"
 PROBLEM = Reference(ref="#/components/responses/Problem")
 
 
@@ -60,6 +62,7 @@ def openapi_config(settings: Settings, cookies: SessionCookies) -> OpenAPIConfig
                 BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 COOKIE: SecurityScheme(type="apiKey", security_scheme_in="cookie", name=cookies.access_name),
                 CSRF: SecurityScheme(type="apiKey", security_scheme_in="header", name=CSRF_HEADER),
+                API_KEY: SecurityScheme(type="http", scheme="bearer", bearer_format=PATTERN),
             },
             responses={"Problem": _problem_response()},
         ),
@@ -116,12 +119,20 @@ def describe_access_and_errors(app: Litestar) -> None:
     for name, schema in app.openapi_schema.components.schemas.items():
         if name.endswith(("Create", "Update")):
             schema.additional_properties = False
+    _list_scopes(app)
     paths = app.openapi_schema.paths or {}
     for route in guarded_routes(app):
         item = paths.get(route.path)
         operation = getattr(item, route.method.lower(), None)
         if isinstance(operation, Operation):
             _describe(operation, route)
+
+
+def _list_scopes(app: Litestar) -> None:
+    """Which there are is known once all routes are."""
+    new_key: Any = app.openapi_schema.components.schemas.get("ApiKeyCreate")
+    if new_key:
+        new_key.properties["scopes"].items.enum = api_scopes(app)
 
 
 def _describe(operation: Operation, route: GuardedRoute) -> None:
@@ -133,7 +144,7 @@ def _describe(operation: Operation, route: GuardedRoute) -> None:
         for media_type, content in (getattr(answer, "content", None) or {}).items():
             if media_type.startswith(("application/octet-stream", "image/")):  # to Litestar, bytes are text
                 content.schema = SpecSchema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-    operation.security = [] if route.is_public else _ways_in(route)
+    operation.security = _ways_in(route)
     operation.responses = {
         **{code: answer for code, answer in (operation.responses or {}).items() if int(code) < 400 or code == "503"},
         **dict.fromkeys(_failures(operation, route), PROBLEM),
@@ -142,8 +153,12 @@ def _describe(operation: Operation, route: GuardedRoute) -> None:
 
 
 def _ways_in(route: GuardedRoute) -> list[SecurityRequirement]:
+    """An API key is accepted where it may have a scope for the route."""
+    if route.is_public:
+        return []
     cookie: SecurityRequirement = {COOKIE: []} if route.method in SAFE_METHODS else {COOKIE: [], CSRF: []}
-    return [{BEARER: []}, cookie]
+    scope = scope_of(route.handler, route.method)
+    return [{BEARER: []}, cookie, *([{API_KEY: [scope]}] if scope else [])]
 
 
 def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
@@ -151,9 +166,8 @@ def _failures(operation: Operation, route: GuardedRoute) -> Sequence[str]:
     if operation.parameters or operation.request_body:
         codes.append("400")
     if not route.is_public:
-        codes.append("401")
-    is_forgeable = route.method not in SAFE_METHODS and (not route.is_public or from_our_pages in route.rules)
-    if is_forgeable or administrator in route.rules:
+        codes += ["401", "403"]
+    elif from_our_pages in route.rules:
         codes.append("403")
     if "{" in route.path:
         codes.append("404")

@@ -65,6 +65,10 @@ def dependencies(
         principal: Principal = request.user
         return principal
 
+    def api_scopes(request: Request[Any, Any, Any]) -> list[str]:
+        scopes: list[str] = request.app.state.api_scopes
+        return scopes
+
     return {
         "settings": Provide(lambda: settings, sync_to_thread=False),
         "passwords": Provide(lambda: passwords, sync_to_thread=False),
@@ -73,6 +77,7 @@ def dependencies(
         "cache": Provide(lambda: cache, sync_to_thread=False),
         "keys": Provide(lambda: keys, sync_to_thread=False),
         "storage": Provide(lambda: storage, sync_to_thread=False),
+        "api_scopes": Provide(api_scopes, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),
         "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
     }

@@ -26,6 +26,7 @@ DOWNLOAD_ANSWERS = {
 class FileController(Controller):
     path = "/files"
     tags = ["files"]
+    opt = {"scope": "files"}
     guards = [authenticated]
 
     @get()

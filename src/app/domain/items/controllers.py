@@ -14,6 +14,7 @@ from app.lib.routing import delete, get, patch, post
 class ItemController(Controller):
     path = "/items"
     tags = ["items"]
+    opt = {"scope": "items"}
     guards = [authenticated]
 
     @get()

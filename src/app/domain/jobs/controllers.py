@@ -15,6 +15,7 @@ from app.lib.routing import get, post
 class JobController(Controller):
     path = "/jobs"
     tags = ["jobs"]
+    opt = {"scope": "jobs"}
     guards = [administrator]
 
     @get()
@@ -31,7 +32,7 @@ class JobController(Controller):
         """
         return page_of_jobs(session, status=status, page=page, sort=sort)
 
-    @post("/{key:str}/retry", status_code=HTTP_200_OK)
+    @post("/{key:str}/retry", status_code=HTTP_200_OK, scope="jobs:update")
     def retry_job(self, key: FromPath[str], session: Session) -> JobRead:
         """Run a job that has failed for good again, from its first attempt.
 

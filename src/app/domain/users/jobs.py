@@ -1,4 +1,4 @@
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -29,6 +29,13 @@ def send_registration_notice(session: Session, mailer: Mailer, *, user_id: UUID,
         mailer.send(
             "users/registration_notice", to=user.email, name=_known_name(user), key=f"{user_id} {day}", day=shown
         )
+
+
+@job(retries=10, retry_delay=30)
+def send_password_invitation(session: Session, mailer: Mailer, *, user_id: UUID, asked_at: datetime) -> None:
+    """Tell somebody without a password how to choose one."""
+    if user := session.get(User, user_id):
+        mailer.send("users/password_invitation", to=user.email, name=_known_name(user), key=f"{user_id} {asked_at}")
 
 
 @job(cron="37 * * * *")

@@ -1,0 +1,68 @@
+"""Accounts, as an operator at the command line manages them: who has the machine needs no other right."""
+
+import secrets
+
+from sqlalchemy.orm import Session
+
+from app.domain.users.models import User
+from app.domain.users.schemas import AccountUpdate, UserRead
+from app.domain.users.services import UserService
+from app.lib.db.database import Database
+from app.lib.errors import NotFoundError
+from app.lib.pagination import Page, PageRequest, contains
+from app.lib.passwords import Passwords
+
+
+class Accounts:
+    """Found by the command line in `app.state.accounts`. Addresses are taken in any spelling."""
+
+    def __init__(self, database: Database, passwords: Passwords) -> None:
+        self._database = database
+        self._passwords = passwords
+
+    def page(self, *, q: str | None, limit: int, offset: int) -> Page[UserRead]:
+        """In the order of addresses; `q` looks into addresses and names."""
+
+        def read(session: Session) -> Page[UserRead]:
+            text = contains(q, User.email, User.first_name + " " + User.last_name)
+            page = PageRequest(limit=limit, offset=offset)
+            return UserService(session).page(text, page=page, sort="email", into=UserRead)
+
+        return self._database.read(read)
+
+    def create(self, *, email: str, first_name: str, last_name: str, is_superuser: bool) -> str:
+        """The generated password. Raises EmailTakenError, InvalidInputError."""
+        password = secrets.token_urlsafe(16)
+        password_hash = self._passwords.hash(password)
+
+        def create(session: Session) -> None:
+            account = User(
+                email=email,
+                password_hash=password_hash,
+                first_name=first_name,
+                last_name=last_name,
+                is_verified=True,
+                is_superuser=is_superuser,
+            )
+            UserService(session).create_account(account)
+
+        self._database.write(create)
+        return password
+
+    def update(self, email: str, changes: AccountUpdate) -> None:
+        """Raises NotFoundError, LastAdministratorError."""
+
+        def update(session: Session) -> None:
+            users = UserService(session)
+            user = users.find_by_email(email)
+            if user is None:
+                raise NotFoundError("There is no account with this address.")
+            users.update_account(user.id, changes)
+
+        self._database.write(update)
+
+    def deactivate(self, email: str) -> None:
+        self.update(email, AccountUpdate(is_active=False))
+
+    def make_administrator(self, email: str) -> None:
+        self.update(email, AccountUpdate(is_superuser=True))

@@ -1,0 +1,75 @@
+from collections.abc import Callable
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from sqlalchemy.orm import Session
+
+from app.domain.users.errors import EmailTakenError, LastAdministratorError
+from app.domain.users.models import User
+from app.lib.errors import InvalidInputError, NotFoundError
+from app.lib.passwords import Passwords
+from app.server.accounts import Accounts
+from tests.conftest import API, SignedIn
+
+pytestmark = pytest.mark.integration
+AsUser = Callable[..., SignedIn]
+
+
+@pytest.fixture
+def accounts(client: TestClient[Litestar]) -> Accounts:
+    return Accounts(client.app.state.database, Passwords(concurrency=1))
+
+
+def create(accounts: Accounts, email: str = "Grace@Example.com", *, is_superuser: bool = False) -> str:
+    return accounts.create(email=email, first_name="Grace", last_name="Hopper", is_superuser=is_superuser)
+
+
+def test_the_password_that_is_printed_signs_in(accounts: Accounts, client: TestClient[Litestar]) -> None:
+    login = {"email": "grace@example.com", "password": create(accounts)}
+
+    assert client.post(f"{API}/auth/login", json=login).status_code == 200
+
+
+def test_accounts_are_listed_by_address_and_searched(accounts: Accounts) -> None:
+    create(accounts)
+    create(accounts, "alan@example.com", is_superuser=True)
+
+    page = accounts.page(q="hopper", limit=1, offset=0)
+
+    assert ([user.email for user in page.items], page.total) == (["alan@example.com"], 2)
+    assert accounts.page(q="hopper", limit=1, offset=1).items[0].email == "grace@example.com"
+
+
+def test_who_is_deactivated_is_signed_out_at_once(accounts: Accounts, as_user: AsUser) -> None:
+    ada = as_user()
+
+    accounts.deactivate(ada.user.email.upper())
+
+    assert ada.get("/users/me").status_code == 401
+
+
+def test_the_last_administrator_is_not_deactivated_and_another_may_be_made(
+    accounts: Accounts, as_user: AsUser, session: Session
+) -> None:
+    session.query(User).update({"is_superuser": False})
+    root, ada = as_user(is_superuser=True), as_user()
+    with pytest.raises(LastAdministratorError):
+        accounts.deactivate(root.user.email)
+
+    accounts.make_administrator(ada.user.email)
+
+    accounts.deactivate(root.user.email)
+    assert ada.get("/users/me").json()["is_superuser"]
+
+
+def test_what_cannot_be_is_refused(accounts: Accounts) -> None:
+    create(accounts)
+
+    with pytest.raises(EmailTakenError):
+        create(accounts)
+    with pytest.raises(InvalidInputError):
+        create(accounts, "nobody")
+    for email in ("nobody", "nobody@example.com"):
+        with pytest.raises(NotFoundError):
+            accounts.make_administrator(email)
