@@ -222,6 +222,14 @@ def test_a_failed_sign_in_leaves_the_session_that_was_there(client: Client, ada:
     assert client.get(ME).status_code == 200
 
 
+@pytest.mark.parametrize("headers", [{"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_no_foreign_page_signs_its_visitors_in(headers: dict[str, str], client: Client, ada: User) -> None:
+    answer = client.post(API + LOGIN, json={"email": ada.email, "password": PASSWORD}, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert not set_cookies(answer)
+
+
 def test_proving_again_who_one_is_replaces_the_access_cookie(client: Client, csrf_token: str) -> None:
     before = {**client.cookies}
 

@@ -21,7 +21,7 @@ from tests.inline_jobs import InlineJobs
 
 pytestmark = pytest.mark.integration
 
-WEEK, IDLE = timedelta(days=7), timedelta(hours=72)
+WEEK, IDLE = timedelta(days=7), timedelta(hours=36)
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{0}) Gecko/20100101 Firefox/{0}"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0} Safari/537.36"
 NOTICE = "sessions.send_new_device_notice"
