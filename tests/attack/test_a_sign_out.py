@@ -1,9 +1,11 @@
 """SECURITY.md, part A: what a sign-in and a sign-out end."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
 from tests.attack.conftest import Keel
 from tests.cookies import (
@@ -16,7 +18,7 @@ from tests.cookies import (
     meant,
     sign_in_with_cookies,
 )
-from tests.live import PASSWORD
+from tests.live import PASSWORD, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -96,6 +98,23 @@ def test_after_a_logout_no_cookie_is_good_in_either_process(path: str, keel: Kee
     assert statuses(keel, lambda client: client.post(REFRESH, headers=meant(csrf_token, **_cookie(kept)))) == [401, 401]
     bearer = {"Authorization": f"Bearer {kept[ACCESS_COOKIE]}"}
     assert statuses(keel, lambda client: client.get("/users/me", headers=bearer)) == [401, 401]
+
+
+@pytest.mark.attack(9)
+@pytest.mark.parametrize("change", ["is_active = false", "password_hash = 'another'"])
+def test_a_sign_in_that_overlaps_a_change_of_the_account_begins_no_session(change: str, keel: Keel) -> None:
+    """It has seen the account as it was, and would begin after the change has ended all other sessions."""
+    email = keel.sign_up()
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    engine = create_engine(keel.url, poolclass=NullPool)
+    with ThreadPoolExecutor(1) as thread, keel.client() as client, engine.connect() as changing:
+        changing.execute(text(f"UPDATE users SET {change} WHERE email = :email"), {"email": email})
+        answer = thread.submit(client.post, "/auth/login", json={"email": email, "password": PASSWORD})
+        wait_until(lambda: bool(keel.rows(waiting)), seconds=5, what="the sign-in to wait")
+        changing.commit()
+
+        assert answer.result().status_code == 401
+    assert reasons(keel, email) == []
 
 
 def _cookie(cookies: dict[str, str]) -> dict[str, str]:

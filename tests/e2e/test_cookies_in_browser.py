@@ -19,7 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "sessions.md"
 FORGED = """<!doctype html><title>Evil</title>
 <form id="form" method="post" enctype="text/plain" target="frame" action="{api}/items">
 <input name='{{"title": "by form", "description": "' value='"}}'></form>
-<form id="logout" method="post" target="frame" action="{api}/auth/cookie/logout"></form><iframe name="frame"></iframe>
+<form id="logout" method="post" target="frame" action="{api}/auth/logout"></form><iframe name="frame"></iframe>
 <script>
 const attempt = (path, body, type, extra) => fetch("{api}" + path, {{
   method: "POST", credentials: "include", body, headers: {{"Content-Type": type}}, ...extra}}).catch(() => null);
@@ -28,6 +28,7 @@ const attempts = [
   attempt("/items", '{{"title": "with preflight"}}', "application/json"),
   attempt("/auth/cookie/refresh", "", "text/plain", {{mode: "no-cors"}}),
   attempt("/auth/cookie/logout", "", "text/plain", {{mode: "no-cors"}}),
+  attempt("/auth/logout", "", "text/plain", {{mode: "no-cors"}}),
   attempt("/auth/cookie/login", '{{"email": "eve@example.com", "password": "{password}"}}', "text/plain",
     {{mode: "no-cors"}}),
 ];
