@@ -124,7 +124,7 @@ def test_a_session_that_has_ended_cannot_be_proved_again(
         sessions.reauthenticate(ada, session_id)
 
 
-@pytest.mark.parametrize("change", [{"is_active": False}, {"password_hash": "another"}])
+@pytest.mark.parametrize("change", [{"is_active": False}, {"is_superuser": True}, {"password_hash": "another"}])
 def test_a_sign_in_that_overlaps_a_change_of_the_account_is_refused(
     change: dict[str, Any], sessions: SessionService, ada: User, session: Session
 ) -> None:

@@ -49,7 +49,7 @@ class SessionService(Service[UserSession]):
     def sign_in(self, user: User, *, device: Device, lifetime: timedelta) -> Grant:
         """Begin a session for somebody who has proved to be this user, as the row says that they are.
 
-        Raises InvalidCredentialsError when meanwhile they were deactivated, or their password was changed.
+        Raises InvalidCredentialsError when meanwhile they were deactivated or demoted, or their password was changed.
         """
         now = utc_now()
         is_new_device = user.last_login is not None and not self._has_met(user, device)
@@ -149,7 +149,11 @@ class SessionService(Service[UserSession]):
 
     def _record_sign_in(self, user: User, now: datetime) -> None:
         """One statement looks again and writes: who changes the account at the same time waits, or is waited for."""
-        unchanged = (User.is_active, User.password_hash.is_not_distinct_from(user.password_hash))
+        unchanged = (
+            User.is_active,
+            User.is_superuser.is_(user.is_superuser),
+            User.password_hash.is_not_distinct_from(user.password_hash),
+        )
         recorded = self.session.scalar(
             update(User)
             .where(User.id == user.id, *unchanged)
