@@ -56,6 +56,19 @@ def test_a_session_that_its_owner_ends_is_dead_in_both_processes(keel: Keel) -> 
             assert client.post("/auth/refresh", json=body).status_code == 401
 
 
+@pytest.mark.attack(31)
+def test_the_owner_of_an_account_hears_of_a_new_device(keel: Keel) -> None:
+    email = keel.sign_up()
+    for user_agent in ("Mozilla/5.0 (X11; Linux x86_64) Firefox/131.0", "curl/8 https://evil.example"):
+        with keel.client(headers={"User-Agent": user_agent}) as client:
+            client.post("/auth/login", json={"email": email, "password": PASSWORD}).raise_for_status()
+
+    mail = keel.mail_to(email, subject="New sign-in to your account").as_string()
+
+    assert "Device:   curl" in mail
+    assert "evil" not in mail
+
+
 def alive(keel: Keel, pair: dict[str, str]) -> set[int]:
     with keel.client(token=pair["access_token"]) as here, keel.client(keel.there, token=pair["access_token"]) as there:
         return {client.get("/users/me").status_code for client in (here, there)}
