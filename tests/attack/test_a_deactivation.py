@@ -1,4 +1,4 @@
-"""SECURITY.md, line 9: whoever is deactivated, demoted or deleted is out, at both processes, on the next request."""
+"""SECURITY.md, line 9: whoever is deactivated, demoted, moved or deleted is out, at both processes, at the next request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +41,7 @@ def statuses(keel: Keel, tokens: list[str]) -> list[int]:
 ENDINGS: dict[str, Act] = {
     "deactivated": lambda admin, user: admin.patch(f"/users/{user}", json={"is_active": False}),
     "demoted": lambda admin, user: admin.patch(f"/users/{user}", json={"is_superuser": False}),
+    "email_changed": lambda admin, user: admin.patch(f"/users/{user}", json={"email": f"{uuid4().hex}@example.com"}),
     "password_reset": lambda admin, user: admin.post(f"/users/{user}/password-reset"),
     "deleted": lambda admin, user: admin.delete(f"/users/{user}"),
 }

@@ -166,7 +166,7 @@ class UserService(Service[User]):
         elif was_administrator and not user.is_superuser:
             self.end_access(user_id, reason="demoted")
         elif user.email != old_address:
-            SessionService(self.session).end_all(user_id, reason="email_changed")
+            self.end_access(user_id, reason="email_changed")
         return user
 
     def reset_password(self, user_id: UUID, *, by: UUID | None = None) -> None:
