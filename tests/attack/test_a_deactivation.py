@@ -1,4 +1,4 @@
-"""SECURITY.md, line 9: whoever is deactivated, demoted, moved or deleted is out, at both processes, at the next request."""
+"""SECURITY.md, line 9: whoever is deactivated, demoted, moved or deleted is out, in both processes at once."""
 
 from collections.abc import Callable
 from typing import Any

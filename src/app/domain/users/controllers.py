@@ -133,8 +133,8 @@ class UserController(Controller):
     ) -> UserRead:
         """Change an account. Fields that are left out stay as they are.
 
-        Who is deactivated, no longer an administrator, or gets a new address, is signed out everywhere at once and loses
-        the API keys. `email` and `is_superuser` need a recent sign-in.
+        Who is deactivated, no longer an administrator, or gets a new address, is signed out everywhere at once and
+        loses the API keys. `email` and `is_superuser` need a recent sign-in.
         """
         if data.email is not UNSET or data.is_superuser is not UNSET:
             refuse_old_sign_in(me)
