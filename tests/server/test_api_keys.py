@@ -90,6 +90,19 @@ def test_a_scope_is_no_right(with_key: MakeKey) -> None:
     assert with_key(scopes=["jobs:read"]).get("/jobs").json()["code"] == "permission_denied"
 
 
+def test_what_is_about_the_owners_own_account_is_closed_to_keys(app: Litestar) -> None:
+    """What could lock them out, or outlive the key: passwords, sessions, second factors, keys."""
+    private = re.compile(r"/(auth|users/me|users/{user_id}/\w+)(/|$)")
+    open_routes = {
+        f"{route.method} {route.path.removeprefix(API)}"
+        for route in guarded_routes(app)
+        if scope_of(route.handler, route.method) and private.match(route.path.removeprefix(API))
+    }
+
+    assert open_routes == {"GET /users/me"}
+    assert "users:delete" not in api_scopes(app)
+
+
 def test_every_route_that_names_no_scope_is_closed_and_asks_nothing(
     app: Litestar, with_key: MakeKey, look_ups: list[str]
 ) -> None:
