@@ -53,6 +53,12 @@ PUBLIC_ROUTES = {
     "POST /api/v1/auth/cookie/login",
     "POST /api/v1/auth/cookie/refresh",
     "POST /api/v1/auth/cookie/logout",
+    "POST /api/v1/auth/verification",
+    "POST /api/v1/auth/verification/confirm",
+    "POST /api/v1/auth/password/forgot",
+    "POST /api/v1/auth/password/reset",
+    "POST /api/v1/auth/email/confirm",
+    "POST /api/v1/auth/email/undo",
     "GET /api/v1/avatars/{avatar_id}",
 }
 

@@ -70,14 +70,18 @@ class Keel:
 
     def mail_to(self, email: str, *, subject: str) -> EmailMessage:
         """The newest with these words in its subject, as soon as it has been sent."""
+        return self.mails_about(email, subject=subject, number=1)[0]
+
+    def mails_about(self, email: str, *, subject: str, number: int) -> list[EmailMessage]:
+        """The newest first, as soon as there are at least so many."""
         found: list[EmailMessage] = []
 
-        def has_come() -> bool:
+        def have_come() -> bool:
             found[:] = [mail for mail in self.mails_to(email) if subject in mail["Subject"]]
-            return bool(found)
+            return len(found) >= number
 
-        wait_until(has_come, seconds=20, what=f"a mail to {email} about {subject!r}")
-        return found[0]
+        wait_until(have_come, seconds=20, what=f"{number} mails to {email} about {subject!r}")
+        return found
 
 
 def new_address() -> str:

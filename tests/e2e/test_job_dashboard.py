@@ -20,7 +20,7 @@ MAKE_DEAD = """
 
 @pytest.fixture
 def server(start_server: Callable[..., LiveServer], live_database: URL) -> LiveServer:
-    """With one dead job: the mail that welcomes somebody new."""
+    """With one dead job: the mail to somebody new."""
     server = start_server(live_database)
     execute(live_database, "DELETE FROM saq_jobs")
     server.sign_up()
@@ -56,10 +56,10 @@ def test_an_administrator_finds_a_dead_job_and_runs_it_again(
     email = server.sign_up()
     execute(live_database, f"UPDATE users SET is_superuser = true WHERE email = '{email}'")
     browser.get(f"{server.api}/jobs/dashboard/queues/default")
-    assert "send_welcome_email" not in shown(browser)
+    assert "send_confirmation" not in shown(browser)
 
     sign_in(browser, email)
-    wait_until(lambda: "users.send_welcome_email" in shown(browser) and "failed" in shown(browser), seconds=10)
+    wait_until(lambda: "confirmations.send_confirmation" in shown(browser) and "failed" in shown(browser), seconds=10)
     browser.save_screenshot(str(tmp_path / "dashboard.png"))
     browser.find_element(By.XPATH, "//tr[contains(., 'failed')]/a").click()
     wait_until(lambda: "the mail server is away" in shown(browser), seconds=10)
@@ -76,7 +76,7 @@ def test_somebody_else_is_told_that_they_may_not(server: LiveServer, browser: Ch
     wait_until(lambda: "The e-mail address or the password is wrong." in shown(browser), seconds=10)
     sign_in(browser, server.sign_up())
     wait_until(lambda: "You are not allowed to do this." in shown(browser), seconds=10)
-    assert "send_welcome_email" not in shown(browser)
+    assert "send_confirmation" not in shown(browser)
 
 
 def test_the_page_runs_no_script_but_its_own(server: LiveServer, browser: Chrome) -> None:

@@ -1,8 +1,7 @@
 import msgspec
 import pytest
 
-from app.domain.users.schemas import Phone
-from app.lib.schema import Line
+from app.lib.schema import Line, Phone
 
 pytestmark = pytest.mark.unit
 

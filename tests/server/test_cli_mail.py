@@ -18,11 +18,11 @@ def mail(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_mail_is_shown_as_text_or_as_html(tmp_path: Path) -> None:
-    text = mail("preview", "users/welcome", tmp_path=tmp_path).stdout
-    html = mail("preview", "users/welcome", "--html", tmp_path=tmp_path).stdout
+    text = mail("preview", "confirmations/email_change", tmp_path=tmp_path).stdout
+    html = mail("preview", "confirmations/email_change", "--html", tmp_path=tmp_path).stdout
 
-    assert text.startswith("Subject: Welcome to Keel\n\nHello Ada Lovelace,\n")
-    assert "https://keel.test/api/api/v1/docs" in text
+    assert text.startswith("Subject: Confirm your new address at Keel\n\nHello Ada Lovelace,\n")
+    assert "https://keel.test/api/confirm/email_change#token=" in text
     assert html.startswith("<!doctype html>")
 
 
@@ -30,7 +30,7 @@ def test_mails_are_listed_by_name(tmp_path: Path) -> None:
     listed = mail("list", tmp_path=tmp_path).stdout.splitlines()
 
     assert listed == sorted(f"{text.parents[1].name}/{text.stem}" for text in FEATURES.glob("*/templates/*.txt"))
-    assert "users/welcome" in listed
+    assert "confirmations/verification" in listed
 
 
 def test_a_name_that_is_no_mail_is_one_line(tmp_path: Path) -> None:
@@ -39,4 +39,4 @@ def test_a_name_that_is_no_mail_is_one_line(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     said = " ".join(ended.stderr.replace("│", " ").split())
     assert "There is no mail 'users/nothing'. There are: " in said
-    assert "users/registration_notice, " in said
+    assert "registrations/registration_notice, " in said

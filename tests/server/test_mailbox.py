@@ -69,10 +69,10 @@ def test_files_that_are_no_mails_do_not_hide_the_others(
 
 
 def test_a_mail_that_the_application_sends_is_kept(development: Client) -> None:
-    development.app.state.mailer.send("users/welcome", to="ada@example.com", key="1")
+    development.app.state.mailer.send("accounts/farewell", to="ada@example.com", key="1")
 
     page = development.get("/dev/mail").text
-    assert "Welcome to Keel" in page
+    assert "was deleted" in page
     assert "ada@example.com" in page
 
 

@@ -1,9 +1,11 @@
-"""What a handler may ask for by name, beside services: `passwords`, `settings`, `storage`, `tokens`,
-`session_cookies`, `cache`, `keys`, `me`, `page`, `api_scopes`."""
+"""What a handler may ask for by name, beside services: `passwords`, `password_policy`, `settings`, `storage`,
+`tokens`, `link_tokens`, `session_cookies`, `cache`, `keys`, `me`, `page`, `api_scopes`."""
 
 from litestar.di import NamedDependency
 
 from app.lib.cache.cache import Cache
+from app.lib.link_tokens import LinkTokens
+from app.lib.password_policy import PasswordPolicy
 from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
@@ -16,6 +18,8 @@ AppSettings = NamedDependency[Settings]
 Caching = NamedDependency[Cache]
 PasswordHashing = NamedDependency[Passwords]
 CookieIssuing = NamedDependency[SessionCookies]
+PasswordRules = NamedDependency[PasswordPolicy]
 FileStorage = NamedDependency[Storage]
 Keys = NamedDependency[SecretKeys]
 TokenIssuing = NamedDependency[AccessTokens]
+LinkReading = NamedDependency[LinkTokens]

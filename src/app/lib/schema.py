@@ -4,7 +4,10 @@ from typing import Annotated, Any, Self
 
 from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
-__all__ = ["LINE", "UNSET", "Line", "Schema", "Text", "UnsetType"]
+from app.lib.email_address import MAX_LENGTH
+from app.lib.password_policy import LONGEST
+
+__all__ = ["LINE", "UNSET", "Email", "Line", "Name", "NewPassword", "Phone", "Schema", "Text", "UnsetType"]
 
 LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)"
 """Python's `$` also matches before a last line break, unlike that of JavaScript."""
@@ -14,6 +17,11 @@ Line = Annotated[str, Meta(pattern=LINE)]
 """One line: no control characters, line separators or changes of the writing direction."""
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 """Any text without NUL."""
+Email = Annotated[Line, Meta(min_length=3, max_length=MAX_LENGTH, examples=["ada@example.com"])]
+Name = Annotated[Line, Meta(min_length=1, max_length=100, examples=["Ada"])]
+Phone = Annotated[str, Meta(pattern=r"^\+?[0-9 ()./-]{5,32}$(?!\n)", examples=["+44 20 7946 0000"])]
+NewPassword = Annotated[str, Meta(max_length=LONGEST, examples=["correct horse battery staple"])]
+"""Any characters, spaces included. `lib.password_policy` says what else is refused, in words for people."""
 
 
 class Schema(Struct, forbid_unknown_fields=True, kw_only=True):

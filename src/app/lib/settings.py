@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
+from app.lib.password_policy import SHORTEST
 from app.lib.secret_keys import SECRET_KEY_BYTES, development_secret, is_weak
 from app.lib.setting_types import (
     CommaSeparated,
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     session_idle_expire_hours: int = Field(default=72, ge=1, le=365 * 24)
     require_verified_email: bool = False
     password_hash_concurrency: PositiveInt = 1
+    password_min_length: int = Field(default=SHORTEST, ge=SHORTEST, le=128)
 
     backend_cors_origins: CommaSeparated = ()
     allowed_hosts: CommaSeparated = ()

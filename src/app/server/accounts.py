@@ -4,8 +4,9 @@ import secrets
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.schemas import AccountUpdate, UserRead
+from app.domain.accounts.services import AccountService
 from app.domain.users.models import User
-from app.domain.users.schemas import AccountUpdate, UserRead
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
 from app.lib.errors import NotFoundError
@@ -44,7 +45,7 @@ class Accounts:
                 is_verified=True,
                 is_superuser=is_superuser,
             )
-            UserService(session).create_account(account)
+            AccountService(session).create_account(account)
 
         self._database.write(create)
         return password
@@ -53,11 +54,10 @@ class Accounts:
         """Raises NotFoundError, LastAdministratorError."""
 
         def update(session: Session) -> None:
-            users = UserService(session)
-            user = users.find_by_email(email)
+            user = UserService(session).find_by_email(email)
             if user is None:
                 raise NotFoundError("There is no account with this address.")
-            users.update_account(user.id, changes)
+            AccountService(session).update_account(user.id, changes)
 
         self._database.write(update)
 

@@ -18,13 +18,19 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
+from app.domain.accounts.controllers import (
+    ConfirmationController,
+    MeController,
+    UserAccessController,
+    UserController,
+)
 from app.domain.api_keys.controllers import ApiKeyController
 from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
+from app.domain.registrations.controllers import RegistrationController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.totp.controllers import MyTotpController
-from app.domain.users.controllers import MeController, RegistrationController, UserAccessController, UserController
 from app.lib.access import api_scopes, guarded_routes
 from app.lib.admission import Gate, check_gates
 from app.lib.csrf import CSRF_HEADER
@@ -37,6 +43,7 @@ from app.lib.settings import Settings, UnsafeSettingsError, get_settings
 from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
+from app.server.confirmation_pages import confirmation_pages
 from app.server.dashboard import job_dashboard
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
@@ -54,6 +61,7 @@ from app.server.resources import access_tokens, build_cache, build_mailer, depen
 
 CONTROLLERS = [
     RegistrationController,
+    ConfirmationController,
     AuthController,
     CookieController,
     MySessionController,
@@ -140,6 +148,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             HealthController,
             docs_assets(settings),
             job_dashboard(settings),
+            confirmation_pages(settings),
             *([MailboxController] if shows_mail else []),
         ],
         middleware=[authentication, *rate_limits(settings)],

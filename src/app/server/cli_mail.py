@@ -22,7 +22,7 @@ def list_mails(app: Litestar) -> None:
 @click.argument("name")
 @click.option("--html", "as_html", is_flag=True, help="The HTML instead of the subject and the text.")
 def preview(app: Litestar, name: str, as_html: bool) -> None:  # noqa: FBT001  (click passes options by name)
-    """Print a mail, such as users/welcome, made of its sample values."""
+    """Print a mail, such as accounts/farewell, made of its sample values."""
     try:
         letter = app.state.mailer.templates.render_sample(name)
     except UnknownMailError as error:

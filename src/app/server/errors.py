@@ -37,6 +37,7 @@ from app.lib.errors import (
     ScopeRequiredError,
     TooManyRequestsError,
 )
+from app.lib.link_tokens import InvalidTokenError
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
 from app.lib.storage import ForeignStorageError, StorageUnavailableError
 from app.server.forms import MalformedBodyError, TooLargeError
@@ -61,6 +62,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     WrongCodeError: Answer(HTTPStatus.BAD_REQUEST, "wrong_code"),
     InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
+    InvalidTokenError: Answer(HTTPStatus.BAD_REQUEST, "invalid_token"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
     TooLargeError: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UnsatisfiableRangeError: Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "unsatisfiable_range"),

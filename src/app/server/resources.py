@@ -13,8 +13,10 @@ from app.lib.cache.cache import Cache
 from app.lib.cache.memory import MemoryStore
 from app.lib.cache.redis import RedisStore
 from app.lib.csrf import CsrfProtection
+from app.lib.link_tokens import LinkTokens
 from app.lib.mail.mailer import Mailer, open_mailer
 from app.lib.pagination import provide_page_query
+from app.lib.password_policy import PasswordPolicy
 from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
@@ -26,7 +28,12 @@ FEATURES = Path(domain.__path__[0])
 
 
 def job_resources(settings: Settings) -> dict[type[Any], Any]:
-    return {Settings: settings, Mailer: build_mailer(settings), Storage: Storage.of(settings)}
+    return {
+        Settings: settings,
+        Mailer: build_mailer(settings),
+        Storage: Storage.of(settings),
+        LinkTokens: LinkTokens(secret=settings.secret_key),
+    }
 
 
 def build_mailer(settings: Settings) -> Mailer:
@@ -60,6 +67,8 @@ def dependencies(
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
     storage = Storage.of(settings)
     keys = SecretKeys(settings.secret_key)
+    policy = PasswordPolicy(min_length=settings.password_min_length, project_name=settings.project_name)
+    link_tokens = LinkTokens(secret=settings.secret_key)
 
     def current_user(request: Request[Any, Any, Any]) -> Principal:
         principal: Principal = request.user
@@ -72,6 +81,8 @@ def dependencies(
     return {
         "settings": Provide(lambda: settings, sync_to_thread=False),
         "passwords": Provide(lambda: passwords, sync_to_thread=False),
+        "password_policy": Provide(lambda: policy, sync_to_thread=False),
+        "link_tokens": Provide(lambda: link_tokens, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
         "session_cookies": Provide(lambda: cookies, sync_to_thread=False),
         "cache": Provide(lambda: cache, sync_to_thread=False),

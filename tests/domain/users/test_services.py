@@ -33,21 +33,6 @@ def passwords() -> Passwords:
     return Passwords(concurrency=1)
 
 
-def test_a_known_address_costs_what_a_new_one_does(session: Session, statements: list[str]) -> None:
-    def register() -> list[str]:
-        statements.clear()
-        UserService(session).register(
-            email="ada@example.com", password_hash="hash", first_name="Ada", last_name="Lovelace", phone=None
-        )
-        return statements.copy()
-
-    session.connection()  # begins the savepoint
-    new, known, known_again = register(), register(), register()
-
-    assert new == known == known_again
-    assert len(new) == 3
-
-
 def test_a_refused_sign_in_costs_the_same_whatever_is_wrong(
     session: Session, statements: list[str], passwords: Passwords
 ) -> None:

@@ -41,7 +41,7 @@ def test_the_setting_chooses_and_development_keeps_every_mail(
 def test_a_mail_comes_from_the_configured_sender_and_has_its_domain_in_its_id(settings: Settings) -> None:
     sending = mailer(settings, emails_from_email="keel@büro.example", emails_from_name="Büro")
 
-    sending.send("users/welcome", to="ada@example.com", name="Ada", key="1")
+    sending.send("accounts/farewell", to="ada@example.com", name="Ada", key="1")
 
     [backend] = sending.backends
     assert isinstance(backend, MemoryBackend)
@@ -57,13 +57,13 @@ def test_a_mail_that_did_not_go_is_not_kept(settings: Settings, tmp_path: Path) 
     sending = mailer(settings, local_dir=tmp_path, **away)
 
     with pytest.raises(ConnectionRefusedError):
-        sending.send("users/welcome", to="ada@example.com", key="1")
+        sending.send("accounts/farewell", to="ada@example.com", key="1")
 
     assert list(MailFolder(tmp_path / "mail").newest_first()) == []
 
 
 def test_mails_are_kept_below_the_local_directory(settings: Settings, tmp_path: Path) -> None:
-    mailer(settings, local_dir=tmp_path, mail_backend="file").send("users/welcome", to="ada@example.com", key="1")
+    mailer(settings, local_dir=tmp_path, mail_backend="file").send("accounts/farewell", to="ada@example.com", key="1")
 
     [kept] = mail_folder(settings.model_copy(update={"local_dir": tmp_path})).newest_first()
     assert (tmp_path / "mail" / f"{kept.id}.eml").exists()

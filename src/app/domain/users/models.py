@@ -24,5 +24,5 @@ class User(Model):
 
     @property
     def known_name(self) -> str:
-        """Empty before the address is verified: anybody can have typed the name, to say something in our mail."""
+        """For mails. Empty before the address is verified: anybody can have typed it, to say something in our mail."""
         return f"{self.first_name} {self.last_name}" if self.is_verified else ""

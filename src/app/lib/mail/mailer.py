@@ -20,7 +20,7 @@ class Mailer:
         self._sender = address(sender, sender_name)
 
     def send(self, mail: str, *, to: str, key: str, name: str = "", **values: object) -> None:
-        """Send `mail`, such as `users/welcome`, to one address.
+        """Send `mail`, such as `accounts/farewell`, to one address.
 
         `key` is what tells this mail from others of its kind to the same address, and does not change when the job
         is repeated: it becomes part of the Message-ID. `name` is the recipient's. Raises UnsafeHeaderError, and

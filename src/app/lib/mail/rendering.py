@@ -1,4 +1,4 @@
-"""Mails as Jinja templates. `users/welcome` is welcome.txt, welcome.html and welcome.json in that feature's templates.
+"""Mails as Jinja templates. `accounts/farewell` is farewell.txt, .html and .json in that feature's templates.
 
 The text begins with the subject (`{% block subject %}`); the JSON has the values of a sample, for `mail preview`.
 """

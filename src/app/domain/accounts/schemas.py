@@ -4,14 +4,10 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from app.lib.email_address import MAX_LENGTH
-from app.lib.schema import UNSET, Line, Schema, UnsetType
+from app.lib.schema import UNSET, Email, Name, NewPassword, Phone, Schema, UnsetType
 
-Email = Annotated[Line, Meta(min_length=3, max_length=MAX_LENGTH, examples=["ada@example.com"])]
-Name = Annotated[Line, Meta(min_length=1, max_length=100, examples=["Ada"])]
-Phone = Annotated[str, Meta(pattern=r"^\+?[0-9 ()./-]{5,32}$(?!\n)", examples=["+44 20 7946 0000"])]
-NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
-"""Any characters, spaces included, and no composition rules (NIST SP 800-63B section 3.1.1.2)."""
+Token = Annotated[str, Meta(max_length=200)]
+Password = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
 UserSort = Literal[
     "created_at", "-created_at", "email", "-email", "last_name", "-last_name", "last_login", "-last_login"
 ]
@@ -38,21 +34,6 @@ class UserUpdate(Schema):
     phone: Phone | UnsetType | None = UNSET
 
 
-class RegistrationCreate(Schema):
-    email: Email
-    password: NewPassword
-    first_name: Name
-    last_name: Name
-    phone: Phone | None = None
-
-
-class RegistrationRead(Schema):
-    """The same for a new address and a known one: nobody learns who has an account (ASVS 6.3.8)."""
-
-    email: str
-    verification_required: bool
-
-
 class AccountCreate(Schema):
     """What an administrator makes. Without a password, its owner chooses one by mail."""
 
@@ -72,3 +53,43 @@ class AccountUpdate(UserUpdate):
     is_active: bool | UnsetType = UNSET
     is_verified: bool | UnsetType = UNSET
     is_superuser: bool | UnsetType = UNSET
+
+
+class ConfirmationRequestCreate(Schema):
+    email: Email
+
+
+class ConfirmationRequestRead(Schema):
+    """The same for every address: whether a mail goes there, only its owner sees."""
+
+    email: str
+
+
+class TokenCreate(Schema):
+    """What stands behind `#token=` in the link."""
+
+    token: Token
+
+
+class PasswordResetCreate(TokenCreate):
+    password: NewPassword
+
+
+class ConfirmedRead(Schema):
+    """The address of the account."""
+
+    email: str
+
+
+class EmailChangeCreate(Schema):
+    """`password` may be left out only by somebody who has none, and who has just signed in."""
+
+    email: Email
+    password: Password | None = None
+
+
+class PasswordUpdate(Schema):
+    """`current_password` may be null only for somebody who has none, and who has just signed in."""
+
+    current_password: Password | None
+    password: NewPassword

@@ -1,0 +1,253 @@
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
+from msgspec import UNSET
+from sqlalchemy import ColumnElement
+
+from app.domain.accounts.schemas import (
+    AccountCreate,
+    AccountUpdate,
+    ConfirmationRequestCreate,
+    ConfirmationRequestRead,
+    ConfirmedRead,
+    EmailChangeCreate,
+    PasswordResetCreate,
+    PasswordUpdate,
+    TokenCreate,
+    UserRead,
+    UserSort,
+    UserUpdate,
+)
+from app.domain.accounts.services import AccountService, is_not_closed
+from app.domain.registrations.services import RegistrationService
+from app.domain.users.models import User
+from app.lib.access import (
+    CurrentUser,
+    administrator,
+    authenticated,
+    public,
+    recently_authenticated,
+    refuse_old_sign_in,
+)
+from app.lib.dependencies import Keys, LinkReading, PasswordHashing, PasswordRules, TokenIssuing
+from app.lib.pagination import Page, PageQuery, contains
+from app.lib.routing import delete, get, patch, post, put
+
+Which = Annotated[bool | None, QueryParameter(description="Only those of which this is so.")]
+
+
+class ConfirmationController(Controller):
+    """Asking for links, and what they lead to. Nobody is signed in by one."""
+
+    path = "/auth"
+    tags = ["auth"]
+    guards = [public]
+
+    @post("/verification", status_code=HTTP_202_ACCEPTED, rate_limit="sign_in")
+    def request_verification(
+        self, data: JSONBody[ConfirmationRequestCreate], registrations: RegistrationService
+    ) -> ConfirmationRequestRead:
+        """Ask for a new link that verifies my address."""
+        registrations.request_verification(data.email)
+        return ConfirmationRequestRead(email=data.email)
+
+    @post("/verification/confirm", status_code=HTTP_200_OK, rate_limit="sign_in")
+    def confirm_verification(
+        self, data: JSONBody[TokenCreate], registrations: RegistrationService, link_tokens: LinkReading
+    ) -> ConfirmedRead:
+        """Verify my address."""
+        return ConfirmedRead.of(registrations.verify(data.token, link_tokens))
+
+    @post("/password/forgot", status_code=HTTP_202_ACCEPTED, rate_limit="sign_in")
+    def request_password_reset(
+        self, data: JSONBody[ConfirmationRequestCreate], accounts: AccountService
+    ) -> ConfirmationRequestRead:
+        """Ask for a link with which I choose a new password."""
+        accounts.request_password_reset(data.email)
+        return ConfirmationRequestRead(email=data.email)
+
+    @post("/password/reset", status_code=HTTP_200_OK, gate="passwords", rate_limit="sign_in")
+    def reset_password(
+        self,
+        data: JSONBody[PasswordResetCreate],
+        accounts: AccountService,
+        passwords: PasswordHashing,
+        password_policy: PasswordRules,
+        link_tokens: LinkReading,
+        keys: Keys,
+    ) -> ConfirmedRead:
+        """Choose a new password. It ends all sessions, and signs nobody in."""
+        user = accounts.reset_password(
+            data.token, data.password, link_tokens=link_tokens, policy=password_policy, passwords=passwords, keys=keys
+        )
+        return ConfirmedRead.of(user)
+
+    @post("/email/confirm", status_code=HTTP_200_OK, rate_limit="sign_in")
+    def confirm_email_change(
+        self, data: JSONBody[TokenCreate], accounts: AccountService, link_tokens: LinkReading
+    ) -> ConfirmedRead:
+        """Make the new address that of my account."""
+        return ConfirmedRead.of(accounts.change_email(data.token, link_tokens))
+
+    @post("/email/undo", status_code=HTTP_200_OK, rate_limit="sign_in")
+    def undo_email_change(
+        self, data: JSONBody[TokenCreate], accounts: AccountService, link_tokens: LinkReading
+    ) -> ConfirmedRead:
+        """Take the old address back.
+
+        All sessions and the password end; a link for a new password goes to the old address.
+        """
+        return ConfirmedRead.of(accounts.undo_email_change(data.token, link_tokens))
+
+
+class MeController(Controller):
+    path = "/users/me"
+    tags = ["users"]
+    guards = [authenticated]
+
+    @get(scope="profile")
+    def get_me(self, accounts: AccountService, me: CurrentUser) -> UserRead:
+        """Show my account."""
+        return UserRead.of(accounts.get_one(User.id == me.id))
+
+    @patch()
+    def update_me(self, data: JSONBody[UserUpdate], accounts: AccountService, me: CurrentUser) -> UserRead:
+        """Change my name or telephone number."""
+        return UserRead.of(accounts.apply(accounts.get_one(User.id == me.id), data))
+
+    @post("/email", status_code=HTTP_202_ACCEPTED, gate="passwords", rate_limit="sign_in")
+    def request_email_change(
+        self,
+        data: JSONBody[EmailChangeCreate],
+        accounts: AccountService,
+        passwords: PasswordHashing,
+        me: CurrentUser,
+    ) -> ConfirmationRequestRead:
+        """Ask for a link that makes another address mine.
+
+        It goes to the new address. The old one stays until it is used.
+        """
+        accounts.request_email_change(me, data.email, password=data.password, passwords=passwords)
+        return ConfirmationRequestRead(email=data.email)
+
+    @put("/password", status_code=HTTP_204_NO_CONTENT, gate="passwords", rate_limit="sign_in")
+    def change_my_password(
+        self,
+        data: JSONBody[PasswordUpdate],
+        accounts: AccountService,
+        passwords: PasswordHashing,
+        password_policy: PasswordRules,
+        me: CurrentUser,
+    ) -> None:
+        """Change my password. It ends all my other sessions."""
+        accounts.change_password(
+            me, current=data.current_password, new=data.password, policy=password_policy, passwords=passwords
+        )
+
+    @delete(guards=[recently_authenticated])
+    def delete_me(self, accounts: AccountService, me: CurrentUser, tokens: TokenIssuing) -> None:
+        """Delete my account and all that is mine."""
+        accounts.leave(me, token_lifetime=tokens.lifetime)
+
+
+class UserController(Controller):
+    """Accounts, as administrators see them. No API key makes administrators, moves an address or deletes anybody."""
+
+    path = "/users"
+    tags = ["users"]
+    opt = {"scope": "users"}
+    guards = [administrator]
+
+    @get()
+    def list_users(
+        self,
+        accounts: AccountService,
+        page: PageQuery,
+        is_active: Which = None,
+        is_verified: Which = None,
+        is_superuser: Which = None,
+        sort: FromQuery[UserSort] = "-created_at",
+    ) -> Page[UserRead]:
+        """List accounts.
+
+        `q` looks into addresses and names. Those who have never signed in come last when sorted by `last_login`, and
+        that order has no cursor. A time without an offset is taken as UTC.
+        """
+        flags = {User.is_active: is_active, User.is_verified: is_verified, User.is_superuser: is_superuser}
+        where: list[ColumnElement[bool]] = [flag.is_(value) for flag, value in flags.items() if value is not None]
+        text = contains(page.q, User.email, User.first_name + " " + User.last_name)
+        return accounts.page(is_not_closed(), *where, text, page=page, sort=sort, into=UserRead)
+
+    @post(gate="passwords")
+    def create_user(
+        self,
+        data: JSONBody[AccountCreate],
+        accounts: AccountService,
+        passwords: PasswordHashing,
+        password_policy: PasswordRules,
+        me: CurrentUser,
+    ) -> UserRead:
+        """Make an account.
+
+        Without a password, its owner is asked by mail to choose one. An administrator is made by a recent sign-in only.
+        """
+        if data.is_superuser:
+            refuse_old_sign_in(me)
+        if data.password is not None:
+            password_policy.check(data.password, email=data.email, names=(data.first_name, data.last_name))
+        account = User(
+            email=data.email,
+            password_hash=None if data.password is None else passwords.hash(data.password),
+            first_name=data.first_name,
+            last_name=data.last_name,
+            phone=data.phone,
+            is_verified=data.is_verified,
+            is_superuser=data.is_superuser,
+        )
+        return UserRead.of(accounts.create_account(account, by=me.id))
+
+    @get("/{user_id:uuid}")
+    def get_user(self, user_id: FromPath[UUID], accounts: AccountService) -> UserRead:
+        """Show an account."""
+        return UserRead.of(accounts.get_one(User.id == user_id, is_not_closed()))
+
+    @patch("/{user_id:uuid}")
+    def update_user(
+        self, user_id: FromPath[UUID], data: JSONBody[AccountUpdate], accounts: AccountService, me: CurrentUser
+    ) -> UserRead:
+        """Change an account. Fields that are left out stay as they are.
+
+        Who is deactivated, no longer an administrator, or gets a new address, is signed out everywhere at once and
+        loses the API keys. `email` and `is_superuser` need a recent sign-in.
+        """
+        if data.email is not UNSET or data.is_superuser is not UNSET:
+            refuse_old_sign_in(me)
+        return UserRead.of(accounts.update_account(user_id, data, by=me.id))
+
+    @delete("/{user_id:uuid}", guards=[recently_authenticated], scope=None)
+    def delete_user(
+        self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser, tokens: TokenIssuing
+    ) -> None:
+        """Delete an account, with all that belongs to it. Needs a recent sign-in."""
+        accounts.remove_account(user_id, by=me.id, token_lifetime=tokens.lifetime)
+
+
+class UserAccessController(Controller):
+    """It names no scope: no API key takes anybody's access away."""
+
+    path = "/users/{user_id:uuid}"
+    tags = ["users"]
+    guards = [administrator]
+
+    @delete("/sessions")
+    def end_user_sessions(self, user_id: FromPath[UUID], accounts: AccountService) -> None:
+        """Sign somebody out everywhere. API keys go on."""
+        accounts.sign_out(user_id)
+
+    @post("/password-reset", status_code=HTTP_202_ACCEPTED)
+    def reset_user_password(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:
+        """Take somebody's password away, with all sessions and API keys, and ask them by mail to choose another."""
+        accounts.take_password(user_id, by=me.id)

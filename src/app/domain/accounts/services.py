@@ -1,0 +1,288 @@
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import ColumnElement, select
+from uuid_utils.compat import uuid7
+
+from app.domain.accounts.jobs import (
+    remove_closed_account,
+    send_address_notice,
+    send_farewell,
+    send_password_notice,
+)
+from app.domain.accounts.models import Closure
+from app.domain.accounts.schemas import AccountUpdate
+from app.domain.confirmations.models import Purpose
+from app.domain.confirmations.services import ConfirmationService
+from app.domain.files.services import AvatarService
+from app.domain.sessions.models import UserSession
+from app.domain.sessions.services import SessionService
+from app.domain.throttles.services import ThrottleService
+from app.domain.users.errors import EmailTakenError, LastAdministratorError, WrongPasswordError
+from app.domain.users.models import User
+from app.domain.users.services import UserService
+from app.lib.access import Principal, refuse_old_sign_in
+from app.lib.db.models import utc_now
+from app.lib.db.service import Repository, Service
+from app.lib.db.unit_of_work import AnySession
+from app.lib.email_address import canonical_email
+from app.lib.errors import NotAuthenticatedError, NotFoundError, PermissionDeniedError
+from app.lib.jobs.broker import enqueue
+from app.lib.link_tokens import LinkTokens
+from app.lib.password_policy import PasswordPolicy
+from app.lib.passwords import Passwords
+from app.lib.secret_keys import SecretKeys
+
+CLOSED_FOR = timedelta(minutes=5)
+"""Beyond the life of the last access token: so long the ended sessions of a closed account must be known."""
+
+
+class AccountService(Service[User]):
+    """How accounts change, at the hands of their owners and of administrators; how they change hands, and go."""
+
+    class Repo(Repository[User]):
+        model_type = User
+
+    repository_type = Repo
+
+    def __init__(self, session: AnySession, **options: Any) -> None:
+        super().__init__(session, **options)
+        self._confirmations = ConfirmationService(session)
+        self._sessions = SessionService(session)
+        self._users = UserService(session)
+
+    def request_password_reset(self, email: str) -> None:
+        user = self._users.lock(User.email == canonical_email(email))
+        recipient = user if user and user.is_active else None
+        self._confirmations.send(self._confirmations.issue(Purpose.PASSWORD_RESET, recipient))
+
+    def reset_password(
+        self,
+        token: str,
+        password: str,
+        *,
+        link_tokens: LinkTokens,
+        policy: PasswordPolicy,
+        passwords: Passwords,
+        keys: SecretKeys,
+    ) -> User:
+        """Raises InvalidTokenError; InvalidInputError, and then the link still works. The mailbox is proved by it."""
+        _, user = self._confirmations.claim(token, Purpose.PASSWORD_RESET, link_tokens)
+        _check(policy, password, user)
+        if not user.is_verified:
+            self._users.hand_over(user.id, reason="password_reset")
+        user.is_verified = True
+        self._set_password(user, passwords.hash(password), UserSession.user_id == user.id)
+        self._confirmations.void(user.id)
+        ThrottleService(self.session).forget(user, keys=keys)
+        return user
+
+    def change_password(
+        self, me: Principal, *, current: str | None, new: str, policy: PasswordPolicy, passwords: Passwords
+    ) -> None:
+        """Ends my other sessions. Raises WrongPasswordError, ReauthenticationRequiredError, InvalidInputError."""
+        user = self._prove(me, current, passwords=passwords, field="current_password")
+        _check(policy, new, user)
+        others = UserSession.user_id == me.id, UserSession.id != me.session_id
+        self._set_password(user, passwords.hash(new), *others)
+        self._confirmations.void(user.id, Purpose.PASSWORD_RESET, Purpose.EMAIL_CHANGE)
+
+    def request_email_change(self, me: Principal, email: str, *, password: str | None, passwords: Passwords) -> None:
+        """Send a link to the new address; the old one is the account's until it is used.
+
+        If it is another account's, its owner is told, and I am not. Raises WrongPasswordError,
+        ReauthenticationRequiredError, InvalidInputError.
+        """
+        address = canonical_email(email)
+        user = self._prove(me, password, passwords=passwords, field="password")
+        owner_id = self.session.scalar(select(User.id).where(User.email == address))
+        link = self._confirmations.issue(Purpose.EMAIL_CHANGE, None if owner_id else user, email=address)
+        if owner_id and owner_id != me.id:
+            day = utc_now().date()  # once a day at most, whoever tries how often
+            key = f"address-notice:{owner_id}:{day}"
+            enqueue(self.session, send_address_notice, key=key, once=True, user_id=owner_id, day=day)
+        else:
+            self._confirmations.send(link)
+
+    def change_email(self, token: str, link_tokens: LinkTokens) -> User:
+        """Raises InvalidTokenError; EmailTakenError. Sessions go on: whoever asked has just repeated the password."""
+        confirmation, user = self._confirmations.claim(token, Purpose.EMAIL_CHANGE, link_tokens)
+        old, was_verified = user.email, user.is_verified
+        self._move(user, confirmation.email)
+        self._confirmations.void(user.id)
+        if was_verified:  # whoever owns an address that was never proved has lost nothing, and nothing to undo
+            undo = self._confirmations.issue(Purpose.EMAIL_UNDO, user, email=old, is_beside=True)
+            self._confirmations.send(undo)
+        return user
+
+    def undo_email_change(self, token: str, link_tokens: LinkTokens) -> User:
+        """Give the account back to its earlier address, and to nobody else: its password and sessions end, and a link
+        for a new password goes there. Raises InvalidTokenError; EmailTakenError."""
+        undo, user = self._confirmations.claim(token, Purpose.EMAIL_UNDO, link_tokens)
+        self._move(user, undo.email)
+        user.password_hash = None
+        self._users.hand_over(user.id, reason="email_change_undone")
+        self._confirmations.void_for_undo(undo)
+        self._invite(user)
+        return user
+
+    def leave(self, me: Principal, *, token_lifetime: timedelta) -> None:
+        """Delete my account. Raises LastAdministratorError."""
+        user = self._lock_account(me.id, by=None, removes_administrator=True)
+        self._refuse_ended(me)
+        self._close(user, token_lifetime=token_lifetime)
+
+    def create_account(self, account: User, *, by: UUID | None = None) -> User:
+        """As an administrator does; `by` is the one who asks. Without a password, its owner is asked to choose one.
+
+        Raises EmailTakenError; PermissionDeniedError for somebody who has ceased to be an administrator.
+        """
+        if account.is_superuser:
+            _refuse_former_administrator(by, self._lock_administrators())
+        account.email = canonical_email(account.email)
+        self._refuse_taken(account.email)
+        self.create(account)
+        if account.password_hash is None:
+            self._invite(account)
+        return account
+
+    def update_account(self, user_id: UUID, changes: AccountUpdate, *, by: UUID | None = None) -> User:
+        """As an administrator does. What the account may no longer do ends at once.
+
+        Raises NotFoundError, EmailTakenError, LastAdministratorError, PermissionDeniedError.
+        """
+        user = self._lock_account(user_id, by=by, removes_administrator=_removes_administrator(changes))
+        was_administrator, old_address = user.is_superuser, user.email
+        if changes.email is not UNSET and (address := canonical_email(changes.email)) != user.email:
+            self._refuse_taken(address, user_id=user_id)
+            user.email, user.is_verified = address, False
+            self._confirmations.void_everything(user_id)
+        self.apply(user, msgspec.structs.replace(changes, email=UNSET))
+        if not user.is_active:
+            self._users.end_access(user_id, reason="deactivated")
+        elif was_administrator and not user.is_superuser:
+            self._users.end_access(user_id, reason="demoted")
+        elif user.email != old_address:
+            self._users.end_access(user_id, reason="email_changed")
+        return user
+
+    def take_password(self, user_id: UUID, *, by: UUID | None = None) -> None:
+        """With all access; a link for another one is sent. Raises NotFoundError, PermissionDeniedError."""
+        user = self._lock_account(user_id, by=by)
+        user.password_hash = None
+        self._users.end_access(user_id, reason="password_reset")
+        self._confirmations.void_everything(user_id)
+        self._invite(user)
+
+    def remove_account(self, user_id: UUID, *, by: UUID | None, token_lifetime: timedelta) -> None:
+        """Raises NotFoundError, LastAdministratorError, PermissionDeniedError."""
+        user = self._lock_account(user_id, by=by, removes_administrator=True)
+        self._close(user, token_lifetime=token_lifetime)
+
+    def sign_out(self, user_id: UUID) -> None:
+        """End every session. Raises NotFoundError."""
+        user = self.get_one(User.id == user_id, is_not_closed())
+        self._sessions.end_all(user.id, reason="signed_out_by_administrator")
+
+    def _close(self, user: User, *, token_lifetime: timedelta) -> None:
+        """What it says of a person is gone at once, and the address is free. The empty row, with its ended sessions,
+        stays until no access token can be left: a process that starts meanwhile must know that they have ended.
+        """
+        closure = Closure(id=uuid7(), user_id=user.id, email=user.email)
+        self.session.add(closure)
+        AvatarService(self.session).remove_of(user.id)
+        self._confirmations.void_everything(user.id)
+        user.email, user.password_hash = f"{user.id}@deleted.invalid", None
+        user.first_name = user.last_name = ""
+        user.phone = user.avatar_url = None
+        user.is_active = user.is_verified = user.is_superuser = False
+        self.session.flush()
+        self._users.hand_over(user.id, reason="account_deleted")
+        enqueue(self.session, send_farewell, closure_id=closure.id)
+        enqueue(self.session, remove_closed_account, after=token_lifetime + CLOSED_FOR, user_id=user.id)
+
+    def _invite(self, user: User) -> None:
+        """To choose a password, whoever has none."""
+        self.session.flush()
+        self._confirmations.send(self._confirmations.issue(Purpose.PASSWORD_RESET, user, is_beside=True))
+
+    def _prove(self, me: Principal, password: str | None, *, passwords: Passwords, field: str) -> User:
+        """By the password, or, for those who have none, by having signed in a moment ago."""
+        user = self._still(me)
+        if user.password_hash is None:
+            refuse_old_sign_in(me)
+            return user
+        if password is None:
+            raise WrongPasswordError("Repeat your password.", field=field)
+        return self._users.verify_password(me.id, password, passwords=passwords, field=field)
+
+    def _still(self, me: Principal) -> User:
+        """The user, whose row is locked, unless this session has ended."""
+        user = self._users.lock(User.id == me.id)
+        self._refuse_ended(me)
+        if user is None:
+            raise NotAuthenticatedError
+        return user
+
+    def _refuse_ended(self, me: Principal) -> None:
+        """While the request was under way: an account that has just been taken back must not be lost again to what
+        somebody had sent before."""
+        if not self._sessions.exists(UserSession.id == me.session_id, UserSession.revoked_at.is_(None)):
+            raise NotAuthenticatedError
+
+    def _set_password(self, user: User, password_hash: str, *ending: ColumnElement[bool]) -> None:
+        """Sessions end that somebody with the old one may have (ASVS 7.4.3)."""
+        user.password_hash = password_hash
+        self._sessions.revoke(*ending, reason="password_changed")
+        enqueue(self.session, send_password_notice, user_id=user.id, changed_at=utc_now())
+
+    def _move(self, user: User, email: str) -> None:
+        self._refuse_taken(email, user_id=user.id)
+        user.email, user.is_verified = email, True
+        self.session.flush()
+
+    def _lock_account(self, user_id: UUID, *, by: UUID | None, removes_administrator: bool = False) -> User:
+        """The account, which nobody else can change before this transaction ends, and nobody the administrators.
+
+        They are locked first and in one order, so that two who demote each other wait, and the second finds that it
+        is no administrator any more, or the last one.
+        """
+        administrators = self._lock_administrators()
+        user = self._users.lock(User.id == user_id, is_not_closed())
+        if user is None:
+            raise NotFoundError
+        if removes_administrator and administrators == {user_id}:
+            raise LastAdministratorError
+        _refuse_former_administrator(by, administrators)
+        return user
+
+    def _lock_administrators(self) -> AbstractSet[UUID]:
+        active = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id)
+        return set(self.session.scalars(active.with_for_update(key_share=True)))
+
+    def _refuse_taken(self, address: str, *, user_id: UUID | None = None) -> None:
+        """Of two at once, the unique index answers the second: 409 as well."""
+        if self.exists(User.email == address, User.id != user_id):
+            raise EmailTakenError
+
+
+def is_not_closed() -> ColumnElement[bool]:
+    return User.id.not_in(select(Closure.user_id))
+
+
+def _refuse_former_administrator(by: UUID | None, administrators: AbstractSet[UUID]) -> None:
+    """The token of the one who asks was good when the request came. None: an operator at a command line."""
+    if by is not None and by not in administrators:
+        raise PermissionDeniedError
+
+
+def _removes_administrator(changes: AccountUpdate) -> bool:
+    return changes.is_active is False or changes.is_superuser is False
+
+
+def _check(policy: PasswordPolicy, password: str, user: User) -> None:
+    policy.check(password, email=user.email, names=(user.first_name, user.last_name))
