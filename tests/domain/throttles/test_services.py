@@ -83,6 +83,7 @@ def test_a_success_forgets_the_failures_of_the_account(
 
     throttles.succeed(begin())
 
+    assert fail(6, address="192.0.2.1") == []
     assert fail(6) == []
 
 
