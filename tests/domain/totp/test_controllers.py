@@ -248,15 +248,19 @@ def test_only_a_ciphertext_and_hashes_are_stored(app_of_ada: App, ada: SignedIn,
     assert {len(each) for each in hashes} == {32}
 
 
-def test_a_code_proves_anew_who_one_is_and_a_wrong_one_does_not(
+def test_a_code_proves_anew_who_one_is_and_the_password_alone_does_not(
     ada: SignedIn, app_of_ada: App, session: Session, clock: time_machine.Traveller
 ) -> None:
     clock.shift(timedelta(minutes=14))
 
-    wrong = ada.post("/auth/reauthentication", json={"totp": app_of_ada.wrong_code()})
+    refused = [
+        ada.post("/auth/reauthentication", json=proof)
+        for proof in ({"totp": app_of_ada.wrong_code()}, {"password": PASSWORD})
+    ]
     before = ada.post("/users/me/totp/recovery-codes")
     right = ada.post("/auth/reauthentication", json={"totp": app_of_ada.code()})
     ada.token = right.json()["access_token"]
     after = ada.post("/users/me/totp/recovery-codes")
 
-    assert [wrong.status_code, before.status_code, right.status_code, after.status_code] == [400, 403, 200, 201]
+    assert [(answer.status_code, answer.json()["errors"][0]["field"]) for answer in refused] == [(400, "totp")] * 2
+    assert [before.status_code, right.status_code, after.status_code] == [403, 200, 201]

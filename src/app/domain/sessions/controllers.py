@@ -19,6 +19,7 @@ from app.domain.sessions.schemas import (
     TokenPairRead,
 )
 from app.domain.sessions.services import Device, Grant, SessionService, is_live, principal_of
+from app.domain.totp.errors import TotpRequiredError
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
@@ -94,10 +95,13 @@ class AuthController(Controller):
     ) -> Response[AccessTokenRead]:
         """Prove again who I am, before what needs a recent sign-in: with the password, or a code of the app.
 
-        The answer is an access token that says so, or replaces the cookie of a browser.
+        Where signing in takes a code, the password alone is not enough: it could switch the code off. The answer is
+        an access token that says so, or replaces the cookie of a browser.
         """
         if data.password is None and data.totp is None:
             raise InvalidInputError("Send the password, or a code of the authenticator app.", field="password")
+        if data.totp is None and totp.is_enabled(me.id):
+            raise InvalidInputError(TotpRequiredError.detail, field="totp")
         if data.totp is not None:
             totp.verify(me.id, data.totp, address=_device(request).address, keys=keys)
         if data.password is not None:

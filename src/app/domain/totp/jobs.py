@@ -13,7 +13,7 @@ def send_totp_notice(session: Session, mailer: Mailer, *, user_id: UUID, is_enab
     """Tell somebody that two-factor authentication was enabled or disabled: it may not have been them (ASVS 6.3.7)."""
     if user := session.get(User, user_id):
         mail = "totp/enabled" if is_enabled else "totp/disabled"
-        mailer.send(mail, to=user.email, name=_known_name(user), key=f"{user_id} {at_time}", time=_shown(at_time))
+        mailer.send(mail, to=user.email, name=user.known_name, key=f"{user_id} {at_time}", time=_shown(at_time))
 
 
 @job(retries=10, retry_delay=30)
@@ -21,19 +21,14 @@ def send_recovery_codes_notice(session: Session, mailer: Mailer, *, user_id: UUI
     """Tell somebody that they have new recovery codes."""
     if user := session.get(User, user_id):
         key, time = f"{user_id} {at_time}", _shown(at_time)
-        mailer.send("totp/recovery_codes_replaced", to=user.email, name=_known_name(user), key=key, time=time)
+        mailer.send("totp/recovery_codes_replaced", to=user.email, name=user.known_name, key=key, time=time)
 
 
 @job(retries=10, retry_delay=30)
 def send_recovery_code_notice(session: Session, mailer: Mailer, *, user_id: UUID, code_id: UUID, left: int) -> None:
     """Tell somebody that one of their recovery codes was used, and how many are left."""
     if user := session.get(User, user_id):
-        mailer.send("totp/recovery_code_used", to=user.email, name=_known_name(user), key=str(code_id), left=left)
-
-
-def _known_name(user: User) -> str:
-    """Empty before the address is verified: anybody can have typed the name, to say something in our mail."""
-    return f"{user.first_name} {user.last_name}" if user.is_verified else ""
+        mailer.send("totp/recovery_code_used", to=user.email, name=user.known_name, key=str(code_id), left=left)
 
 
 def _shown(time: datetime) -> str:
