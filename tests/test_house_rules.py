@@ -52,6 +52,7 @@ PUBLIC_ROUTES = {
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/cookie/login",
     "POST /api/v1/auth/cookie/refresh",
+    "POST /api/v1/auth/cookie/exchange",
     "POST /api/v1/auth/cookie/logout",
     "POST /api/v1/auth/verification",
     "POST /api/v1/auth/verification/confirm",
@@ -60,6 +61,10 @@ PUBLIC_ROUTES = {
     "POST /api/v1/auth/email/confirm",
     "POST /api/v1/auth/email/undo",
     "GET /api/v1/avatars/{avatar_id}",
+    "GET /api/v1/auth/providers",
+    "GET /api/v1/auth/providers/{name}/authorize",
+    "GET /api/v1/auth/providers/{name}/callback",
+    "POST /api/v1/auth/providers/exchange",
 }
 
 
@@ -150,6 +155,18 @@ def test_every_handler_below_the_api_runs_in_a_thread_through_lib_routing(app: L
                 module = inspect.getmodule(handler.fn)
                 is_ours = module is not None and module.__name__.startswith("app.domain")
                 assert not is_ours or handler.fn.__code__.co_filename.endswith("routing.py"), handler
+
+
+def test_only_two_handlers_have_units_of_work_of_their_own_because_they_call_providers_in_between(
+    app: Litestar,
+) -> None:
+    own = {
+        f"{route.method} {route.path}"
+        for route in guarded_routes(app)
+        if "units" in inspect.signature(getattr(route.handler, "fn", print)).parameters
+    }
+
+    assert own == {f"GET /api/v1/auth/providers/{{name}}/{step}" for step in ("authorize", "callback")}
 
 
 def test_every_route_declares_who_may_call_it_and_the_public_ones_are_few(app: Litestar) -> None:

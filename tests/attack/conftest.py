@@ -1,6 +1,7 @@
 """What is attacked: two servers on one database and a worker that keeps its mail, for a whole run."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import URL, NullPool, Row, create_engine, text
 
 from app.lib.mail.folder import MailFolder
+from tests.fake_provider import CLIENT_ID, CLIENT_SECRET, FakeProvider
 from tests.live import PASSWORD, LiveServer, LiveWorker, wait_until
 
 ADDRESSES = itertools.count(1)
@@ -23,10 +25,11 @@ class Keel:
     Tests share it, so each makes accounts of its own, and every client has an address of its own.
     """
 
-    def __init__(self, url: URL, directory: Path) -> None:
+    def __init__(self, url: URL, directory: Path, **settings: object) -> None:
         self.url = url
         self._local = directory / "local"
         shared: dict[str, Any] = {"local_dir": self._local, "mail_backend": "file", "trusted_proxies": "127.0.0.1/32"}
+        shared |= settings
         self.here, self.there = (LiveServer(url, log=directory / f"{name}.log", **shared) for name in ("here", "there"))
         self.worker = LiveWorker(url, log=directory / "worker.log", **shared)
         self.processes: list[LiveServer | LiveWorker] = [self.here, self.there, self.worker]
@@ -90,8 +93,35 @@ def new_address() -> str:
 
 
 @pytest.fixture(scope="session")
-def keel(new_database: Callable[[], URL], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keel]:
-    keel = Keel(new_database(), tmp_path_factory.mktemp("attacked"))
+def running_fakes() -> Iterator[dict[str, FakeProvider]]:
+    with FakeProvider("fake") as fake, FakeProvider("other") as other, FakeProvider("broken") as broken:
+        yield {each.name: each for each in (fake, other, broken)}
+
+
+@pytest.fixture
+def fakes(running_fakes: dict[str, FakeProvider]) -> dict[str, FakeProvider]:
+    """Providers that `keel` knows: `fake`, `other`, and `broken`, of which nothing good was ever heard."""
+    for each in running_fakes.values():
+        each.reset()
+    return running_fakes
+
+
+@pytest.fixture(scope="session")
+def keel(
+    new_database: Callable[[], URL],
+    tmp_path_factory: pytest.TempPathFactory,
+    running_fakes: dict[str, FakeProvider],
+) -> Iterator[Keel]:
+    clients = [
+        {"name": each.name, "issuer": each.issuer, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        for each in running_fakes.values()
+    ]
+    keel = Keel(
+        new_database(),
+        tmp_path_factory.mktemp("attacked"),
+        oidc_providers=json.dumps(clients),
+        oidc_allow_private_addresses=True,
+    )
     try:
         for process in keel.processes:
             process.start()

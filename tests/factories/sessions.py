@@ -15,5 +15,6 @@ class UserSessionFactory(SQLAlchemyFactory[UserSession]):
     expires_at = Use(lambda: utc_now() + timedelta(days=7))
     revoked_at = None
     revocation_reason = None
+    identity_id = None
     created_at = Use(utc_now)
     updated_at = Use(utc_now)

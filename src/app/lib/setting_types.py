@@ -1,11 +1,12 @@
 """The kinds of values that settings have, each checked when it is read. What they refuse, they do not repeat."""
 
+import json
 import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -53,6 +54,36 @@ def _network(value: str) -> str:
     return value
 
 
+def _json(value: object) -> object:
+    """Raises ValueError, which says nothing of the text itself: it holds secrets."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("this is not JSON") from None
+
+
+class OpenIDIssuer(BaseModel):
+    """One entry of OIDC_PROVIDERS. `name` is part of its callback's URL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    issuer: str = Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$", max_length=255)
+    client_id: str = Field(min_length=1)
+    client_secret: str = Field(min_length=1, repr=False)
+    label: str = Field(default="", max_length=40)
+    scopes: tuple[str, ...] = ()
+
+
+def _distinct(value: tuple[OpenIDIssuer, ...]) -> tuple[OpenIDIssuer, ...]:
+    names = {each.name for each in value} | {"google", "github"}
+    if len(names) != len(value) + 2:
+        raise ValueError("each name must be another one; google and github are taken")
+    if any(each.issuer.rstrip("/") == "https://github.com" for each in value):
+        raise ValueError("GitHub is no issuer of OpenID Connect: set GITHUB_CLIENT_ID")
+    return value
+
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 PostgresUrls = Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_split_commas)]
@@ -66,4 +97,5 @@ PublicUrl = Annotated[
     BeforeValidator(lambda value: str(value).rstrip("/")),
     Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._-]+)*$"),
 ]
+OpenIDIssuers = Annotated[tuple[OpenIDIssuer, ...], NoDecode, BeforeValidator(_json), AfterValidator(_distinct)]
 Directory = Annotated[Path, AfterValidator(Path.expanduser)]

@@ -1,5 +1,6 @@
 """Everything that can be configured, from the environment or `.env`. Read once, at start-up."""
 
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -16,6 +17,7 @@ from app.lib.setting_types import (
     Directory,
     MailAddress,
     Networks,
+    OpenIDIssuers,
     PostgresUrl,
     PostgresUrls,
     PublicUrl,
@@ -57,6 +59,13 @@ class Settings(BaseSettings):
     require_verified_email: bool = False
     password_hash_concurrency: PositiveInt = 1
     password_min_length: int = Field(default=SHORTEST, ge=SHORTEST, le=128)
+
+    google_client_id: str = ""
+    google_client_secret: str = Field(default="", repr=False)
+    github_client_id: str = ""
+    github_client_secret: str = Field(default="", repr=False)
+    oidc_providers: OpenIDIssuers = Field(default=(), repr=False)
+    oidc_allow_private_addresses: bool = False
 
     backend_cors_origins: CommaSeparated = ()
     allowed_hosts: CommaSeparated = ()
@@ -147,6 +156,25 @@ class Settings(BaseSettings):
         return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
 
     @property
+    def session_lifetime(self) -> timedelta:
+        return timedelta(days=self.refresh_token_expire_days)
+
+    @property
+    def session_idle_lifetime(self) -> timedelta:
+        return timedelta(hours=self.session_idle_expire_hours)
+
+    @property
+    def frontend_origins(self) -> set[str]:
+        """Of our own pages and of those that are listed: where a browser may be sent back to."""
+        own = urlsplit(self.public_url)
+        listed = {origin.lower().rstrip("/") for origin in self.backend_cors_origins if origin != "*"}
+        return {f"{own.scheme}://{own.netloc}".lower(), *listed}
+
+    @property
+    def has_http_issuer(self) -> bool:
+        return any(each.issuer.startswith("http://") for each in self.oidc_providers)
+
+    @property
     def rate_limits(self) -> dict[str, str]:
         """Of `rate_limit_read`, a route says `rate_limit="read"`."""
         fields = [name for name in type(self).model_fields if name.startswith("rate_limit_")]
@@ -189,6 +217,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def clients_of_providers_have_both_halves(self) -> Self:
+        for name in ("google", "github"):
+            if bool(getattr(self, f"{name}_client_id")) != bool(getattr(self, f"{name}_client_secret")):
+                raise ValueError(f"{name.upper()}_CLIENT_ID and {name.upper()}_CLIENT_SECRET belong together")
+        if not self.oidc_allow_private_addresses and self.has_http_issuer:
+            raise ValueError("OIDC_PROVIDERS has an issuer without TLS: https:// is missing")
+        return self
+
+    @model_validator(mode="after")
     def mail_has_a_server(self) -> Self:
         if self.mail_backend == "smtp" and not self.smtp_host and not self.is_production:
             raise ValueError("SMTP_HOST is missing: set it to the host that sends your mail")
@@ -226,6 +263,9 @@ def _production_faults(settings: Settings) -> list[str]:
         ),
         "STORAGE_URL is missing: set it to s3://bucket/prefix, or to file:///a/directory/that/stays.": (
             not settings.storage_url
+        ),
+        "OIDC_PROVIDERS has an issuer that starts with http://: production believes TLS only.": (
+            settings.has_http_issuer
         ),
         "No database is configured: set DATABASE_URL (or DB_HOST, DB_USER, DB_PASSWORD, DB_NAME).": (
             settings.postgres_url is None

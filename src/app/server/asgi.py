@@ -26,6 +26,7 @@ from app.domain.accounts.controllers import (
 )
 from app.domain.api_keys.controllers import ApiKeyController
 from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
+from app.domain.identities.controllers import MyIdentityController, ProviderController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.registrations.controllers import RegistrationController
@@ -40,6 +41,7 @@ from app.lib.mail.mailer import mail_folder
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.lib.social.providers import configured_providers
 from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
@@ -63,6 +65,8 @@ CONTROLLERS = [
     RegistrationController,
     ConfirmationController,
     AuthController,
+    ProviderController,
+    MyIdentityController,
     CookieController,
     MySessionController,
     MeController,
@@ -88,6 +92,8 @@ LOGIN_QUEUE = 100
 LOGIN_PATIENCE = 2.0
 STORAGE_QUEUE = 100
 STORAGE_PATIENCE = 5.0
+PROVIDER_QUEUE = 50
+PROVIDER_PATIENCE = 5.0
 KEY_QUEUE = 100
 KEY_PATIENCE = 2.0
 START_PATIENCE = 5.0
@@ -171,6 +177,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "accounts": Accounts(database, passwords),
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),
+                "providers": configured_providers(settings),
                 "mail_folder": mail_folder(settings),
                 "mailbox_path": MAILBOX_PATH if shows_mail else None,
                 "build_worker": functools.partial(build_worker, settings, url),
@@ -213,7 +220,7 @@ def envelope(app: Any, settings: Settings) -> Any:
 
 
 def gates(settings: Settings) -> dict[str, Gate]:
-    """A slow bucket may keep half of the threads waiting, and never the others; one picture is drawn at a time;
+    """A slow bucket may keep half of the threads waiting, and a slow provider, too; one picture is drawn at a time;
     unknown API keys are looked up one by one."""
     half = max(1, settings.db_pool_size // 2)
     return {
@@ -221,6 +228,7 @@ def gates(settings: Settings) -> dict[str, Gate]:
         "storage": Gate(width=half, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
         "api_keys": Gate(width=1, queue=KEY_QUEUE, patience=KEY_PATIENCE),
         "pictures": Gate(width=1, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
+        "providers": Gate(width=half, queue=PROVIDER_QUEUE, patience=PROVIDER_PATIENCE),
     }
 
 

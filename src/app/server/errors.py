@@ -14,6 +14,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.domain.api_keys.errors import TooManyApiKeysError
+from app.domain.identities.errors import (
+    EmailNotVerifiedError,
+    IdentityTakenError,
+    InvalidSignInCodeError,
+    InvalidStateError,
+    LastSignInMethodError,
+)
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.totp.errors import TotpAlreadyEnabledError, TotpRequiredError, WrongCodeError
@@ -38,7 +45,9 @@ from app.lib.errors import (
     TooManyRequestsError,
 )
 from app.lib.link_tokens import InvalidTokenError
+from app.lib.outgoing import ProviderUnavailableError
 from app.lib.problems import MEDIA_TYPE, InvalidValue, Problem
+from app.lib.social.person import SignInRefusedError
 from app.lib.storage import ForeignStorageError, StorageUnavailableError
 from app.server.forms import MalformedBodyError, TooLargeError
 from app.server.request import SlowRequestError, UnsupportedMediaTypeError
@@ -63,6 +72,13 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     InvalidRefreshTokenError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     RefreshTokenReusedError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_refresh_token"),
     InvalidTokenError: Answer(HTTPStatus.BAD_REQUEST, "invalid_token"),
+    InvalidStateError: Answer(HTTPStatus.BAD_REQUEST, "invalid_state"),
+    InvalidSignInCodeError: Answer(HTTPStatus.UNAUTHORIZED, "invalid_code"),
+    EmailNotVerifiedError: Answer(HTTPStatus.FORBIDDEN, "email_not_verified"),
+    IdentityTakenError: Answer(HTTPStatus.CONFLICT, "identity_taken"),
+    LastSignInMethodError: Answer(HTTPStatus.CONFLICT, "last_sign_in_method"),
+    SignInRefusedError: Answer(HTTPStatus.FORBIDDEN, "sign_in_refused"),
+    ProviderUnavailableError: Answer(HTTPStatus.BAD_GATEWAY, "provider_unavailable"),
     MalformedBodyError: Answer(HTTPStatus.BAD_REQUEST, "malformed_body"),
     TooLargeError: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UnsatisfiableRangeError: Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "unsatisfiable_range"),

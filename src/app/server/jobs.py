@@ -9,6 +9,7 @@ from app.domain.accounts import jobs as accounts
 from app.domain.api_keys import jobs as api_keys
 from app.domain.confirmations import jobs as confirmations
 from app.domain.files import jobs as files
+from app.domain.identities import jobs as identities
 from app.domain.registrations import jobs as registrations
 from app.domain.sessions import jobs as sessions
 from app.domain.throttles import jobs as throttles
@@ -21,7 +22,18 @@ from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.server.resources import job_resources
 
-JOB_MODULES = [accounts, api_keys, confirmations, files, registrations, sessions, throttles, totp, users]
+JOB_MODULES = [
+    accounts,
+    api_keys,
+    confirmations,
+    files,
+    identities,
+    registrations,
+    sessions,
+    throttles,
+    totp,
+    users,
+]
 """A new feature's jobs module is added here, and nowhere else."""
 
 

@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request
+from litestar.datastructures import State
 from litestar.di import Provide
 
 from app import domain
@@ -13,6 +14,7 @@ from app.lib.cache.cache import Cache
 from app.lib.cache.memory import MemoryStore
 from app.lib.cache.redis import RedisStore
 from app.lib.csrf import CsrfProtection
+from app.lib.db.database import Database
 from app.lib.link_tokens import LinkTokens
 from app.lib.mail.mailer import Mailer, open_mailer
 from app.lib.pagination import provide_page_query
@@ -21,6 +23,7 @@ from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
+from app.lib.social.providers import Providers
 from app.lib.storage import Storage
 from app.lib.tokens import AccessTokens
 
@@ -74,6 +77,12 @@ def dependencies(
         principal: Principal = request.user
         return principal
 
+    def social_providers(state: State) -> Providers:
+        return cast("Providers", state.providers)
+
+    def units_of_work(state: State) -> Database:
+        return cast("Database", state.database)
+
     def api_scopes(request: Request[Any, Any, Any]) -> list[str]:
         scopes: list[str] = request.app.state.api_scopes
         return scopes
@@ -89,6 +98,8 @@ def dependencies(
         "keys": Provide(lambda: keys, sync_to_thread=False),
         "storage": Provide(lambda: storage, sync_to_thread=False),
         "api_scopes": Provide(api_scopes, sync_to_thread=False),
+        "providers": Provide(social_providers, sync_to_thread=False),
+        "units": Provide(units_of_work, sync_to_thread=False),
         "me": Provide(current_user, sync_to_thread=False),
         "page": provide_page_query(default_size=settings.default_page_size, max_size=settings.max_page_size),
     }

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from app.domain.sessions.errors import InvalidRefreshTokenError
 from app.domain.sessions.models import UserSession
-from app.domain.sessions.services import Device, Grant, SessionService
+from app.domain.sessions.services import SessionService
 from app.domain.users.errors import InvalidCredentialsError
 from app.domain.users.models import User
 from app.lib.errors import NotAuthenticatedError, NotFoundError
 from app.lib.mail.backends import text_of
+from app.lib.sign_ins import Device, Grant
 from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
 

@@ -70,6 +70,27 @@ class RegistrationService(Service[User]):
             link = self._confirmations.issue(Purpose.VERIFICATION, user, registration=wanted, is_beside=True)
             self._confirmations.send(link)
 
+    def register_verified(self, *, email: str, first_name: str, last_name: str) -> bool:
+        """Make an account without a password for an address that somebody has proved; False when it has one."""
+        account = insert(User).values(
+            id=uuid7(), email=email, first_name=first_name, last_name=last_name, is_verified=True
+        )
+        made = account.on_conflict_do_nothing(index_elements=[User.email]).returning(User.id)
+        return self.session.scalar(made) is not None
+
+    def reclaim(self, user: User, *, first_name: str, last_name: str) -> None:
+        """Give an account that was made with an unproved address to the one who has proved it now.
+
+        Whatever the one who made it typed or holds ends: password, sessions, API keys, second factor, name, telephone
+        number (SECURITY 47).
+        """
+        user.password_hash, user.phone = None, None
+        user.first_name, user.last_name = first_name, last_name
+        user.is_verified = True
+        self.session.flush()
+        self._users.hand_over(user.id, reason="reclaimed")
+        self._confirmations.void_everything(user.id)
+
     def request_verification(self, email: str) -> None:
         """Send a new link. While several registrations want the account, it is one for a new password, which proves
         the mailbox and belongs to none of them."""

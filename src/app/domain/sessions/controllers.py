@@ -1,41 +1,45 @@
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from litestar import Controller, Request, Response
+from litestar import Controller, Response
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
+from app.domain.identities.services import SignInCodeService
 from app.domain.sessions.errors import InvalidRefreshTokenError
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.schemas import (
-    AccessTokenRead,
     LoginCreate,
     ReauthenticationCreate,
     RefreshCreate,
     SessionRead,
     SessionSort,
-    TokenPairRead,
+    SignInCodeCreate,
 )
-from app.domain.sessions.services import Device, Grant, SessionService, is_live, principal_of
-from app.domain.totp.errors import TotpRequiredError
-from app.domain.totp.services import TotpService
-from app.domain.users.models import User
+from app.domain.sessions.services import SessionService, is_live, principal_of
 from app.domain.users.services import UserService
-from app.lib.access import CurrentUser, Principal, authenticated, public
-from app.lib.csrf import CSRF_HEADER, from_our_pages
+from app.lib.access import CurrentUser, authenticated, public
+from app.lib.csrf import from_our_pages
 from app.lib.dependencies import AppSettings, CookieIssuing, Keys, PasswordHashing, TokenIssuing
-from app.lib.errors import InvalidInputError, NotAuthenticatedError
+from app.lib.errors import NotAuthenticatedError
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.passwords import Passwords
 from app.lib.routing import delete, get, post
 from app.lib.secret_keys import SecretKeys
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
-from app.lib.tokens import AccessTokens
-
-AnyRequest = Request[Any, Any, Any]
+from app.lib.sign_ins import (
+    AccessTokenRead,
+    AnyRequest,
+    Grant,
+    TokenPairRead,
+    access_token_of,
+    device_of,
+    token_pair_of,
+    with_cookies,
+)
+from app.lib.social.browser import browser_of
 
 
 class AuthController(Controller):
@@ -58,19 +62,38 @@ class AuthController(Controller):
 
         An account with two-factor authentication is asked for a code as well (`totp_required`): come again with all.
         """
-        return _token_pair(_sign_in(data, request, users, sessions, passwords, keys, settings), tokens)
+        return token_pair_of(_sign_in(data, request, users, sessions, passwords, keys, settings), tokens)
 
     @post("/refresh", status_code=HTTP_200_OK, guards=[public], rate_limit="refresh")
     def refresh(
         self, data: JSONBody[RefreshCreate], sessions: SessionService, tokens: TokenIssuing, settings: AppSettings
     ) -> TokenPairRead:
         """Exchange a refresh token for a new pair. It works once; a second use ends the session."""
-        return _token_pair(sessions.refresh(data.refresh_token, max_idle=_max_idle(settings)), tokens)
+        return token_pair_of(sessions.refresh(data.refresh_token, max_idle=settings.session_idle_lifetime), tokens)
 
     @post("/logout", status_code=HTTP_204_NO_CONTENT, guards=[authenticated])
     def logout(self, sessions: SessionService, me: CurrentUser) -> None:
         """End this session: its access and refresh tokens stop working everywhere."""
         sessions.revoke(UserSession.id == me.session_id, reason="logout")
+
+    @post("/providers/exchange", status_code=HTTP_200_OK, guards=[public], rate_limit="sign_in")
+    def exchange_sign_in_code(
+        self,
+        data: JSONBody[SignInCodeCreate],
+        request: AnyRequest,
+        codes: SignInCodeService,
+        users: UserService,
+        sessions: SessionService,
+        tokens: TokenIssuing,
+        keys: Keys,
+        settings: AppSettings,
+    ) -> TokenPairRead:
+        """Exchange the code of a sign-in with a provider for tokens.
+
+        It works once, within a minute. An account with two-factor authentication is asked for a code of its app as
+        well (`totp_required`): come again with both.
+        """
+        return token_pair_of(_exchange(data, request, codes, users, sessions, keys, settings), tokens)
 
     @post(
         "/reauthentication",
@@ -85,7 +108,6 @@ class AuthController(Controller):
         data: JSONBody[ReauthenticationCreate],
         request: AnyRequest,
         users: UserService,
-        totp: TotpService,
         sessions: SessionService,
         passwords: PasswordHashing,
         tokens: TokenIssuing,
@@ -98,18 +120,11 @@ class AuthController(Controller):
         Where signing in takes a code, the password alone is not enough: it could switch the code off. The answer is
         an access token that says so, or replaces the cookie of a browser.
         """
-        if data.password is None and data.totp is None:
-            raise InvalidInputError("Send the password, or a code of the authenticator app.", field="password")
-        if data.totp is None and totp.is_enabled(me.id):
-            raise InvalidInputError(TotpRequiredError.detail, field="totp")
-        if data.totp is not None:
-            totp.verify(me.id, data.totp, address=_device(request).address, keys=keys)
-        if data.password is not None:
-            users.verify_password(me.id, data.password, passwords=passwords)
-        user = users.get_one(User.id == me.id)
+        address = device_of(request).address
+        user = users.prove(me.id, data.password, data.totp, address=address, passwords=passwords, keys=keys)
         row = sessions.reauthenticate(user, me.session_id)
         if _has_authorization(request):
-            return Response(_access_token(principal_of(row, user), tokens, until=row.expires_at))
+            return Response(access_token_of(principal_of(row, user), tokens, until=row.expires_at))
         cookie = session_cookies.access(principal_of(row, user), until=row.expires_at)
         return Response[Any](None, status_code=HTTP_204_NO_CONTENT, cookies=[cookie])
 
@@ -138,9 +153,26 @@ class CookieController(Controller):
         The session whose cookies it has brought ends. `X-CSRF-Token` of the answer is for the requests that follow.
         """
         grant = _sign_in(data, request, users, sessions, passwords, keys, settings)
-        held = _held_sessions(request, sessions, session_cookies)
-        sessions.revoke(UserSession.id.in_(held), reason="replaced")
-        return _with_cookies(grant, session_cookies)
+        return _replace_cookies(grant, request, sessions, session_cookies)
+
+    @post("/exchange", status_code=HTTP_204_NO_CONTENT, rate_limit="sign_in")
+    def exchange_sign_in_code_for_cookies(
+        self,
+        data: JSONBody[SignInCodeCreate],
+        request: AnyRequest,
+        codes: SignInCodeService,
+        users: UserService,
+        sessions: SessionService,
+        session_cookies: CookieIssuing,
+        keys: Keys,
+        settings: AppSettings,
+    ) -> Response[None]:
+        """Sign a browser in with the code of a sign-in with a provider.
+
+        The session whose cookies it has brought ends. `X-CSRF-Token` of the answer is for the requests that follow.
+        """
+        grant = _exchange(data, request, codes, users, sessions, keys, settings)
+        return _replace_cookies(grant, request, sessions, session_cookies)
 
     @post("/refresh", status_code=HTTP_204_NO_CONTENT, rate_limit="refresh")
     def refresh_cookies(
@@ -152,14 +184,14 @@ class CookieController(Controller):
         if session_id is None or _has_authorization(request):
             raise InvalidRefreshTokenError
         session_cookies.csrf.check(request.scope["headers"], session_id)
-        return _with_cookies(sessions.refresh(refresh_token, max_idle=_max_idle(settings)), session_cookies)
+        return with_cookies(sessions.refresh(refresh_token, max_idle=settings.session_idle_lifetime), session_cookies)
 
     @post("/logout", status_code=HTTP_204_NO_CONTENT, rate_limit="refresh")
     def logout_with_cookies(
         self, request: AnyRequest, sessions: SessionService, session_cookies: CookieIssuing
     ) -> Response[None]:
         """End the session of a browser, which then forgets its cookies. Needs `X-CSRF-Token`."""
-        held = _held_sessions(request, sessions, session_cookies)
+        held = sessions.held_by(session_cookies, request.scope["headers"])
         if not held or _has_authorization(request):
             raise NotAuthenticatedError
         for session_id in held:
@@ -183,7 +215,7 @@ class MySessionController(Controller):
         sort: FromQuery[SessionSort] = "-last_seen_at",
     ) -> Page[SessionRead]:
         """List where I am signed in."""
-        mine = (UserSession.user_id == me.id, *is_live(_max_idle(settings)))
+        mine = (UserSession.user_id == me.id, *is_live(settings.session_idle_lifetime))
         text = contains(page.q, UserSession.user_agent, UserSession.address)
         found = sessions.page(*mine, text, page=page, sort=sort, into=SessionRead)
         for each in found.items:
@@ -211,7 +243,7 @@ def _sign_in(
     settings: Settings,
 ) -> Grant:
     """Raises InvalidCredentialsError, TotpRequiredError and TooManyRequestsError."""
-    device = _device(request)
+    device = device_of(request)
     user = users.authenticate(
         email=data.email,
         password=data.password,
@@ -221,47 +253,37 @@ def _sign_in(
         keys=keys,
         must_be_verified=settings.require_verified_email,
     )
-    lifetime = timedelta(days=settings.refresh_token_expire_days)
-    return sessions.sign_in(user, device=device, lifetime=lifetime)
+    return sessions.sign_in(user, device=device, lifetime=settings.session_lifetime)
 
 
-def _device(request: AnyRequest) -> Device:
-    return Device(
-        address=request.client.host if request.client else "",
-        user_agent=request.headers.get("user-agent", ""),
+def _exchange(
+    data: SignInCodeCreate,
+    request: AnyRequest,
+    codes: SignInCodeService,
+    users: UserService,
+    sessions: SessionService,
+    keys: SecretKeys,
+    settings: Settings,
+) -> Grant:
+    """Raises InvalidSignInCodeError, TotpRequiredError, WrongCodeError and TooManyRequestsError."""
+    device = device_of(request)
+    code, user = codes.open(
+        data.code,
+        browser=browser_of(request.cookies, settings),
+        is_same_site=request.headers.get("sec-fetch-site") in {"same-origin", "same-site"},
+        must_be_verified=settings.require_verified_email,
     )
+    users.ask_second_factor(user, data.totp, address=device.address, keys=keys)
+    codes.use(code)
+    return sessions.sign_in(user, device=device, lifetime=settings.session_lifetime, identity_id=code.identity_id)
 
 
-def _max_idle(settings: Settings) -> timedelta:
-    return timedelta(hours=settings.session_idle_expire_hours)
-
-
-def _access_token(principal: Principal, tokens: AccessTokens, *, until: datetime) -> AccessTokenRead:
-    return AccessTokenRead(access_token=tokens.issue(principal, until=until), expires_in=tokens.seconds(until))
-
-
-def _token_pair(grant: Grant, tokens: AccessTokens) -> TokenPairRead:
-    access = _access_token(grant.principal, tokens, until=grant.expires_at)
-    return TokenPairRead(
-        access_token=access.access_token, expires_in=access.expires_in, refresh_token=grant.refresh_token
-    )
-
-
-def _with_cookies(grant: Grant, cookies: SessionCookies) -> Response[None]:
-    return Response(
-        None,
-        status_code=HTTP_204_NO_CONTENT,
-        cookies=cookies.of(grant.principal, refresh_token=grant.refresh_token, until=grant.expires_at),
-        headers={CSRF_HEADER: cookies.csrf.token_of(grant.principal.session_id)},
-    )
-
-
-def _held_sessions(request: AnyRequest, sessions: SessionService, cookies: SessionCookies) -> set[UUID]:
-    """What the cookies name: that of the refresh token is there when that of the access token has gone."""
-    headers = request.scope["headers"]
-    refresh_token = cookies.refresh_token(headers)
-    named = (cookies.session_of(headers), refresh_token and sessions.find_session(refresh_token))
-    return {session_id for session_id in named if isinstance(session_id, UUID)}
+def _replace_cookies(
+    grant: Grant, request: AnyRequest, sessions: SessionService, cookies: SessionCookies
+) -> Response[None]:
+    held = sessions.held_by(cookies, request.scope["headers"])
+    sessions.revoke(UserSession.id.in_(held), reason="replaced")
+    return with_cookies(grant, cookies)
 
 
 def _has_authorization(request: AnyRequest) -> bool:

@@ -39,7 +39,10 @@ class UserSession(Model):
     """
 
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "revoked_at", postgresql_where="revoked_at IS NOT NULL"),)
+    __table_args__ = (
+        Index(None, "revoked_at", postgresql_where="revoked_at IS NOT NULL"),
+        Index(None, "identity_id", postgresql_where="identity_id IS NOT NULL"),
+    )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     user_agent: Mapped[str] = mapped_column(String(400), default="")
@@ -50,6 +53,8 @@ class UserSession(Model):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
     revocation_reason: Mapped[str | None] = mapped_column(String(40), default=None)
+    identity_id: Mapped[UUID | None] = mapped_column(ForeignKey("identities.id", ondelete="SET NULL"), default=None)
+    """With which it was begun; None for a password."""
 
     @property
     def device(self) -> str:

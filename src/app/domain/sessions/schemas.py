@@ -26,25 +26,15 @@ class ReauthenticationCreate(Schema):
     totp: Totp | None = None
 
 
+class SignInCodeCreate(Schema):
+    """`code` is what stands behind `#code=` after a sign-in with a provider; `totp` as for LoginCreate."""
+
+    code: Annotated[str, Meta(max_length=128)]
+    totp: Annotated[str, Meta(max_length=64, examples=["123456"])] | None = None
+
+
 class RefreshCreate(Schema):
     refresh_token: Annotated[str, Meta(max_length=512)]
-
-
-class AccessTokenRead(Schema):
-    """`expires_in`: seconds until the access token ends (RFC 6749 section 5.1)."""
-
-    access_token: str
-    expires_in: int
-    token_type: Literal["bearer"] = "bearer"
-
-
-class TokenPairRead(Schema):
-    """`expires_in`: seconds until the access token ends (RFC 6749 section 5.1)."""
-
-    access_token: str
-    refresh_token: str
-    expires_in: int
-    token_type: Literal["bearer"] = "bearer"
 
 
 class SessionRead(Schema):

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 from uuid import UUID
 
-from msgspec import Struct
 from sqlalchemy import ColumnElement, func, select, update
 
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
@@ -14,30 +13,17 @@ from app.domain.sessions.models import VERSION, RefreshToken, UserSession, witho
 from app.domain.users.errors import InvalidCredentialsError
 from app.domain.users.models import User
 from app.lib.access import Principal
+from app.lib.csrf import RawHeaders
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.errors import NotAuthenticatedError, NotFoundError
 from app.lib.events import publish
 from app.lib.jobs.broker import enqueue
+from app.lib.session_cookies import SessionCookies
+from app.lib.sign_ins import Device, Grant
 
 SESSION_REVOKED = "session_revoked"
 """Topic; the payload is the session's id."""
-
-
-class Device(Struct, frozen=True):
-    """Where a sign-in came from, shown to its owner."""
-
-    address: str
-    user_agent: str
-
-
-class Grant(Struct, frozen=True):
-    """Who may act, and the secret with which they may go on. The secret exists only here and at the client."""
-
-    principal: Principal
-    refresh_token: str
-    expires_at: datetime
-    """When the session ends, however often it is refreshed."""
 
 
 class SessionService(Service[UserSession]):
@@ -46,7 +32,7 @@ class SessionService(Service[UserSession]):
 
     repository_type = Repo
 
-    def sign_in(self, user: User, *, device: Device, lifetime: timedelta) -> Grant:
+    def sign_in(self, user: User, *, device: Device, lifetime: timedelta, identity_id: UUID | None = None) -> Grant:
         """Begin a session for somebody who has proved to be this user, as the row says that they are.
 
         Raises InvalidCredentialsError when meanwhile they were deactivated or demoted, or their password was changed.
@@ -62,6 +48,7 @@ class SessionService(Service[UserSession]):
                 authenticated_at=now,
                 last_seen_at=now,
                 expires_at=now + lifetime,
+                identity_id=identity_id,
             )
         )
         if is_new_device:
@@ -80,6 +67,12 @@ class SessionService(Service[UserSession]):
         if row is None:
             raise NotAuthenticatedError
         return row
+
+    def held_by(self, cookies: SessionCookies, headers: RawHeaders) -> set[UUID]:
+        """What the cookies name: that of the refresh token is there when that of the access token has gone."""
+        refresh_token = cookies.refresh_token(headers)
+        named = (cookies.session_of(headers), refresh_token and self.find_session(refresh_token))
+        return {session_id for session_id in named if isinstance(session_id, UUID)}
 
     def refresh(self, refresh_token: str, *, max_idle: timedelta) -> Grant:
         """Exchange a token for its successor, once.

@@ -92,10 +92,10 @@ class TotpService(Service[Authenticator]):
         if found.confirmed_at:
             enqueue(self.session, send_totp_notice, user_id=user_id, is_enabled=False, at_time=utc_now())
 
-    def drop(self, user_id: UUID) -> None:
-        """Without a word: the account has another owner from now on."""
-        self.session.execute(delete(Authenticator).where(Authenticator.user_id == user_id))
+    def remove_of(self, user_id: UUID) -> None:
+        """For an account that somebody else gets: no mail, for it is not theirs to know."""
         self.session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
+        self.session.execute(delete(Authenticator).where(Authenticator.user_id == user_id))
 
     def replace_recovery_codes(self, user_id: UUID) -> list[str]:
         """A new set; the old one is void. Raises NotFoundError where there is no second factor."""

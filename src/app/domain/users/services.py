@@ -1,9 +1,10 @@
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, delete, select
 
 from app.domain.api_keys.models import ApiKey
 from app.domain.api_keys.services import ApiKeyService
+from app.domain.identities.models import Identity
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
 from app.domain.totp.errors import TotpRequiredError, WrongCodeError
@@ -80,6 +81,31 @@ class UserService(Service[User]):
         throttles.succeed(attempt)
         return user
 
+    def prove(
+        self,
+        user_id: UUID,
+        password: str | None,
+        totp: str | None,
+        *,
+        address: str,
+        passwords: Passwords,
+        keys: SecretKeys,
+    ) -> User:
+        """The user, who has just proved anew to be it, by a code of the app or, where there is none, the password.
+
+        Raises InvalidInputError without either, and as `verify_password` and `TotpService.verify`.
+        """
+        second_factor = TotpService(self.session)
+        if totp is not None:
+            second_factor.verify(user_id, totp, address=address, keys=keys)
+        elif second_factor.is_enabled(user_id):
+            raise InvalidInputError(TotpRequiredError.detail, field="totp")
+        elif password is None:
+            raise InvalidInputError("Send the password, or a code of the authenticator app.", field="password")
+        if password is not None:
+            self.verify_password(user_id, password, passwords=passwords)
+        return self.get_one(User.id == user_id)
+
     def find_by_email(self, email: str) -> User | None:
         """None also for text that is no address at all."""
         try:
@@ -100,7 +126,8 @@ class UserService(Service[User]):
     def hand_over(self, user_id: UUID, *, reason: str) -> None:
         """Whatever lets anybody in, but the password: the account belongs to the owner of its mailbox from now on."""
         self.end_access(user_id, reason=reason)
-        TotpService(self.session).drop(user_id)
+        TotpService(self.session).remove_of(user_id)
+        self.session.execute(delete(Identity).where(Identity.user_id == user_id))
 
     def has_administrator(self) -> bool:
         return self.exists(User.is_superuser.is_(True), User.is_active.is_(True))
@@ -122,11 +149,15 @@ class UserService(Service[User]):
         """Locked, and looked at again: the password may have been reset, and all sessions ended, while we hashed."""
         found = self.find_by_email(email)
         seen = found.password_hash if found else None
-        if not passwords.verify(password, seen) or found is None or not _may_sign_in(found, must_be_verified):
+        if (
+            not passwords.verify(password, seen)
+            or found is None
+            or not _may_sign_in(found, must_be_verified=must_be_verified)
+        ):
             return None
         user = self.lock(User.id == found.id, User.password_hash == seen)
-        return user if user and _may_sign_in(user, must_be_verified) else None
+        return user if user and _may_sign_in(user, must_be_verified=must_be_verified) else None
 
 
-def _may_sign_in(user: User, must_be_verified: bool) -> bool:  # noqa: FBT001  (private)
+def _may_sign_in(user: User, *, must_be_verified: bool) -> bool:
     return user.is_active and (user.is_verified or not must_be_verified)
