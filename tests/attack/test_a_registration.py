@@ -98,9 +98,11 @@ def test_of_fifty_registrations_at_once_on_two_processes_one_makes_the_account(k
     servers = itertools.cycle([keel.here, keel.there])
 
     def attempt(number: int) -> tuple[int, str]:
+        """Again, where too many passwords were being hashed at once."""
         with keel.client(next(servers)) as client:
             answer = client.post("/auth/register", json=account(email, first_name=f"Ada {number}"))
-        return answer.status_code, answer.text
+        is_refused = answer.status_code == 503 and "Retry-After" in answer.headers
+        return attempt(number) if is_refused else (answer.status_code, answer.text)
 
     with ThreadPoolExecutor(50) as threads:
         answers = set(threads.map(attempt, range(50)))
