@@ -105,7 +105,7 @@ def test_what_the_worker_sends_is_in_the_mailbox(up: Callable[..., Up]) -> None:
 
     httpx.post(f"{running.url}/api/v1/auth/register", json=account).raise_for_status()
 
-    wait_until(lambda: "Welcome to Keel" in httpx.get(mailbox[1]).text, seconds=10, what=lambda: running.printed)
+    wait_until(lambda: "Confirm your address" in httpx.get(mailbox[1]).text, seconds=10, what=lambda: running.printed)
     mail = re.search(r'href="(/dev/mail/\S+)"', httpx.get(mailbox[1]).text)
     assert mail
     assert running.url.replace("127.0.0.1", "localhost") in httpx.get(f"{running.url}{mail[1]}/text").text
