@@ -13,8 +13,8 @@ class Visitor:
     def __init__(self, client: httpx.Client, fake: FakeProvider, *, prefix: str = "") -> None:
         self.client, self.fake, self._prefix = client, fake, prefix
 
-    def authorize(self, next_: str = "/done", **options: object) -> httpx.Response:
-        return self._get("authorize", {"next": next_}, **options)
+    def authorize(self, next_: str = "/done", *, mode: str | None = "code", **options: object) -> httpx.Response:
+        return self._get("authorize", {"next": next_} | ({"mode": mode} if mode else {}), **options)
 
     def authorize_url(self, next_: str = "/done") -> str:
         """Where the provider asks who it is."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from litestar import Request, Response
-from litestar.status_codes import HTTP_204_NO_CONTENT
+from litestar.status_codes import HTTP_204_NO_CONTENT, HTTP_302_FOUND
 from msgspec import Struct
 
 from app.lib.access import Principal
@@ -67,10 +67,12 @@ def token_pair_of(grant: Grant, tokens: AccessTokens) -> TokenPairRead:
     )
 
 
-def with_cookies(grant: Grant, cookies: SessionCookies) -> Response[None]:
+def with_cookies(grant: Grant, cookies: SessionCookies, *, location: str | None = None) -> Response[None]:
+    """Nothing but cookies and the CSRF token; with a `location`, the browser goes on to there."""
+    headers = {"Location": location} if location else {}
     return Response(
         None,
-        status_code=HTTP_204_NO_CONTENT,
+        status_code=HTTP_302_FOUND if location else HTTP_204_NO_CONTENT,
         cookies=cookies.of(grant.principal, refresh_token=grant.refresh_token, until=grant.expires_at),
-        headers={CSRF_HEADER: cookies.csrf.token_of(grant.principal.session_id)},
+        headers=headers | {CSRF_HEADER: cookies.csrf.token_of(grant.principal.session_id)},
     )

@@ -20,6 +20,7 @@ def test_requests_that_nobody_came_back_from_are_removed(session: Session) -> No
                 browser_hash=uuid4().bytes * 2,
                 provider="fake",
                 destination="/",
+                wants_code=False,
                 expires_at=utc_now() - age,
             )
         )

@@ -1,10 +1,11 @@
-"""Linking, unlinking and the exchange of codes."""
+"""Linking, unlinking, the exchange of codes, and arriving with cookies."""
 
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pyotp
 import pytest
 from sqlalchemy import select, update
@@ -220,7 +221,9 @@ class TestExchange:
         clock.shift(timedelta(seconds=30))
         visitor.fake.person |= {"email": "ada@example.com", "email_verified": True}
         visitor.fake.claims = {"iat": int(utc_now().timestamp()), "exp": int(utc_now().timestamp()) + 60}
-        body = {"code": visitor.arrive()["code"]}
+        arrived = arrive_at(visitor, "/done")
+        assert "keel-access" not in visitor.client.cookies  # no cookies before the second factor
+        body = {"code": fragment(arrived)["code"]}
 
         answers = [
             visitor.client.post(f"{API}/auth/providers/exchange", json=body | more)
@@ -243,3 +246,38 @@ class TestExchange:
 
         assert visitor.me(visitor.sign_in()).json()["is_verified"]
         assert visitor.client.get(f"{API}/items", headers=headers).status_code == 401
+
+
+def arrive_at(visitor: Visitor, destination: str) -> httpx.Response:
+    url = visitor.authorize(destination, mode=None).headers["Location"]
+    return visitor.come_back(str(url))
+
+
+def test_a_path_of_ours_is_reached_signed_in_by_cookies(visitor: Visitor, verified: Callable[..., Any]) -> None:
+    verified("ada@example.com")
+
+    answer = arrive_at(visitor, "/done")
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/done")
+    assert visitor.client.get(f"{API}/users/me").json()["email"] == "ada@example.com"
+
+
+def test_a_second_arrival_replaces_the_session_of_the_first(
+    visitor: Visitor, verified: Callable[..., Any], session: Session
+) -> None:
+    verified("ada@example.com")
+
+    for _ in range(2):
+        arrive_at(visitor, "/done")
+
+    reasons = session.scalars(select(UserSession.revocation_reason).order_by(UserSession.created_at)).all()
+    assert reasons == ["replaced", None]
+
+
+def test_another_origin_is_never_given_cookies(visitor: Visitor, verified: Callable[..., Any]) -> None:
+    verified("ada@example.com")
+
+    answer = arrive_at(visitor, "http://localhost:8000/done")
+
+    assert "code" in fragment(answer)
+    assert visitor.client.get(f"{API}/users/me").status_code == 401

@@ -1,33 +1,46 @@
+import functools
 import secrets
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from litestar import Controller, Request, Response
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar import Controller, Response
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_302_FOUND
 from sqlalchemy.orm import Session
 
 from app.domain.identities.errors import EmailNotVerifiedError, IdentityTakenError, InvalidStateError
 from app.domain.identities.models import AuthorizationRequest, Identity
-from app.domain.identities.schemas import AuthorizationRead, Destination, IdentityCreate, IdentityRead, ProviderRead
+from app.domain.identities.schemas import (
+    AuthorizationRead,
+    Destination,
+    IdentityCreate,
+    IdentityRead,
+    Mode,
+    ProviderRead,
+)
 from app.domain.identities.services import (
     REQUEST_LIFETIME,
     AuthorizationRequestService,
     IdentityService,
     SignInCodeService,
 )
+from app.domain.sessions.models import UserSession
+from app.domain.sessions.services import SessionService
+from app.domain.totp.services import TotpService
+from app.domain.users.models import User
 from app.lib.access import CurrentUser, authenticated, public, recently_authenticated
-from app.lib.dependencies import AppSettings, SocialProviders, UnitsOfWork
+from app.lib.dependencies import AppSettings, CookieIssuing, SocialProviders, UnitsOfWork
 from app.lib.errors import ApplicationError, NotAuthenticatedError
 from app.lib.outgoing import ProviderUnavailableError
 from app.lib.redirections import safe_destination
 from app.lib.routing import delete, get, post
+from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
+from app.lib.sign_ins import AnyRequest, device_of, with_cookies
 from app.lib.social.browser import browser_cookie, browser_of, new_browser
 from app.lib.social.challenge import challenge_of
 from app.lib.social.person import Callback, Challenge, Person, SignInRefusedError
 
-AnyRequest = Request[Any, Any, Any]
 Parameter = Annotated[str | None, QueryParameter(max_length=4096)]
 REASONS: dict[type[ApplicationError], str] = {
     ProviderUnavailableError: "provider_unavailable",
@@ -66,18 +79,23 @@ class ProviderController(Controller):
         units: UnitsOfWork,
         settings: AppSettings,
         destination: Annotated[Destination, QueryParameter(name="next")] = "/",
+        mode: FromQuery[Mode] = "cookies",
     ) -> Response[None]:
         """Send the browser to a provider, to sign in.
 
-        It comes back to `next`, a path or a URL of a listed origin, with `#code=` for `auth/providers/exchange`, or
-        with `#error=`.
+        It comes back to `next`. To a path it comes with cookies, signed in; with `mode=code`, to a URL of a listed
+        origin, or where a second factor is asked for, with `#code=` for `auth/providers/exchange`; or with `#error=`.
         """
         provider, destination = providers.get(name), _destination(destination, settings)
         challenge, browser = _new_challenge(name, settings), _browser(request, settings)
         url = provider.authorization_url(challenge)
         units.write(
             lambda session: AuthorizationRequestService(session).start(
-                state=challenge.state, provider=name, browser=browser, destination=destination, session_id=None
+                state=challenge.state,
+                provider=name,
+                browser=browser,
+                destination=destination,
+                wants_code=mode == "code" or not destination.startswith("/"),
             )
         )
         cookie = browser_cookie(browser, settings, lifetime=REQUEST_LIFETIME)
@@ -90,6 +108,7 @@ class ProviderController(Controller):
         request: AnyRequest,
         providers: SocialProviders,
         units: UnitsOfWork,
+        session_cookies: CookieIssuing,
         settings: AppSettings,
         sent_state: Annotated[str | None, QueryParameter(name="state", max_length=4096)] = None,
         code: Parameter = None,
@@ -110,7 +129,8 @@ class ProviderController(Controller):
             return _back_to(begun, error=CANCELLED if error == CANCELLED else REASONS[SignInRefusedError])
         try:
             person = provider.identify(Callback(code=code, issuer=iss), _challenge(name, sent_state, settings))
-            return units.write(lambda session: _arrive(session, person, begun))
+            arrival = functools.partial(_arrive, person, begun, request, session_cookies, settings)
+            return units.write(arrival)
         except tuple(REASONS) as refusal:
             return _back_to(begun, error=next(REASONS[kind] for kind in type(refusal).__mro__ if kind in REASONS))
 
@@ -164,13 +184,29 @@ class MyIdentityController(Controller):
         identities.unlink(identity_id, user_id=me.id, issuers=providers.issuers())
 
 
-def _arrive(session: Session, person: Person, begun: AuthorizationRequest) -> Response[None]:
+def _arrive(
+    person: Person,
+    begun: AuthorizationRequest,
+    request: AnyRequest,
+    cookies: SessionCookies,
+    settings: Settings,
+    session: Session,
+) -> Response[None]:
     identities = IdentityService(session)
     if begun.session_id:
         identities.link(person, provider=begun.provider, session_id=begun.session_id)
         return _back_to(begun, linked=begun.provider)
     identity = identities.sign_in(person, provider=begun.provider)
-    return _back_to(begun, code=SignInCodeService(session).issue(identity, begun))
+    if begun.wants_code or TotpService(session).is_enabled(identity.user_id):
+        return _back_to(begun, code=SignInCodeService(session).issue(identity, begun))
+    user = session.get_one(User, identity.user_id)
+    if settings.require_verified_email and not user.is_verified:
+        raise EmailNotVerifiedError
+    sessions = SessionService(session)
+    sessions.revoke(UserSession.id.in_(sessions.held_by(cookies, request.scope["headers"])), reason="replaced")
+    device, lifetime = device_of(request), settings.session_lifetime
+    grant = sessions.sign_in(user, device=device, lifetime=lifetime, identity_id=identity.id)
+    return with_cookies(grant, cookies, location=begun.destination)
 
 
 def _back_to(begun: AuthorizationRequest, **result: str) -> Response[None]:

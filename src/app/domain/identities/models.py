@@ -26,7 +26,8 @@ class AuthorizationRequest(Model):
     """A browser that was sent to a provider and has not come back. Nonce and PKCE verifier follow from the state,
     of which only a hash is here.
 
-    With a `session_id`, it is to link an identity to the user of that session; without one, to sign in.
+    With a `session_id`, it is to link an identity to the user of that session; without one, to sign in, and then the
+    browser ends with a code or with cookies.
     """
 
     __tablename__ = "authorization_requests"
@@ -35,6 +36,7 @@ class AuthorizationRequest(Model):
     browser_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     provider: Mapped[str] = mapped_column(String(40))
     destination: Mapped[str] = mapped_column(String(MAX_LENGTH))
+    wants_code: Mapped[bool]
     session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None] = mapped_column(default=None)

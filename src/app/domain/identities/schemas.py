@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import Meta
@@ -8,6 +8,7 @@ from app.lib.redirections import MAX_LENGTH
 from app.lib.schema import Schema
 
 Destination = Annotated[str, Meta(max_length=MAX_LENGTH, examples=["https://app.example.com/signed-in"])]
+Mode = Literal["cookies", "code"]
 ProviderName = Annotated[str, Meta(max_length=40, examples=["google"])]
 
 

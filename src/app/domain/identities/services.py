@@ -137,7 +137,16 @@ class AuthorizationRequestService(Service[AuthorizationRequest]):
 
     repository_type = Repo
 
-    def start(self, *, state: str, provider: str, browser: str, destination: str, session_id: UUID | None) -> None:
+    def start(
+        self,
+        *,
+        state: str,
+        provider: str,
+        browser: str,
+        destination: str,
+        wants_code: bool = False,
+        session_id: UUID | None = None,
+    ) -> None:
         """Remember that this browser was sent to this provider; `browser` is the secret in its cookie."""
         self.create(
             AuthorizationRequest(
@@ -145,6 +154,7 @@ class AuthorizationRequestService(Service[AuthorizationRequest]):
                 browser_hash=_hash(browser),
                 provider=provider,
                 destination=destination,
+                wants_code=wants_code,
                 session_id=session_id,
                 expires_at=utc_now() + REQUEST_LIFETIME,
             )

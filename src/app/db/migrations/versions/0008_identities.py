@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("browser_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("provider", sa.String(length=40), nullable=False),
         sa.Column("destination", sa.String(length=500), nullable=False),
+        sa.Column("wants_code", sa.Boolean(), nullable=False),
         sa.Column("session_id", sa.Uuid(), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
