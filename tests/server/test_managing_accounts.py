@@ -11,6 +11,8 @@ import time_machine
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
 
+from app.domain.confirmations.models import Confirmation, Purpose
+from app.domain.confirmations.services import ConfirmationService
 from app.domain.sessions.models import UserSession
 from app.domain.users.models import User
 from app.lib.access import RECENT_SIGN_IN
@@ -183,6 +185,23 @@ def test_a_forced_reset_takes_the_password_and_all_access(
     assert ada.user.password_hash is None
     assert ada.get("/users/me").status_code == 401
     assert [mail["To"] for mail in mailbox] == [f"Ada Lovelace <{ada.user.email}>"]
+
+
+def test_a_forced_reset_leaves_the_owner_of_an_earlier_address_the_way_back(
+    admin: SignedIn, people: dict[str, User], session: Session
+) -> None:
+    confirmations = ConfirmationService(session)
+    links = {
+        purpose: confirmations.issue(purpose, people["Bob"], email="bob@before.test")
+        for purpose in (Purpose.EMAIL_UNDO, Purpose.EMAIL_CHANGE)
+    }
+
+    admin.post(f"/users/{people['Bob'].id}/password-reset").raise_for_status()
+
+    still_open = session.scalars(
+        select(Confirmation.id).where(Confirmation.is_open(), Confirmation.id.in_(links.values()))
+    )
+    assert still_open.all() == [links[Purpose.EMAIL_UNDO]]
 
 
 def test_a_deleted_account_is_gone_with_all_that_belongs_to_it(

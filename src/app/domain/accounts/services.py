@@ -175,7 +175,7 @@ class AccountService(Service[User]):
         user = self._lock_account(user_id, by=by)
         user.password_hash = None
         self._users.end_access(user_id, reason="password_reset")
-        self._confirmations.void_everything(user_id)
+        self._confirmations.void(user_id)
         self._invite(user)
 
     def remove_account(self, user_id: UUID, *, by: UUID | None, token_lifetime: timedelta) -> None:
