@@ -12,8 +12,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.confirmations.models import Confirmation
 from app.domain.confirmations.services import MAILS_A_DAY, PAUSE
+from app.domain.throttles.services import ThrottleService
 from app.domain.users.models import User
 from app.lib.access import RECENT_SIGN_IN
+from app.lib.errors import TooManyRequestsError
+from app.lib.secret_keys import SecretKeys
 from tests.conftest import API, SignedIn
 from tests.inline_jobs import InlineJobs
 from tests.links import token_in
@@ -133,6 +136,24 @@ def test_a_password_that_is_guessed_first_is_refused_in_words(
         "message": message or "Do not make the password of your name, your address or Keel.",
         "source": "body",
     }
+
+
+def test_after_a_reset_strangers_elsewhere_do_not_keep_its_owner_out(
+    client: Client, session: Session, jobs: InlineJobs, mailbox: list[EmailMessage]
+) -> None:
+    register(client)
+    post(client, "password/forgot", email="ada@example.com")
+    jobs.run()
+    post(client, "password/reset", token=token_in(mailbox[-1]), password="Analytical Engine").raise_for_status()
+
+    throttles, keys = ThrottleService(session), SecretKeys(client.app.state.settings.secret_key)
+    for _ in range(6):
+        throttles.fail(throttles.begin_sign_in(email="ada@example.com", address="192.0.2.9", keys=keys))
+    with pytest.raises(TooManyRequestsError):
+        throttles.begin_sign_in(email="ada@example.com", address="198.51.100.7", keys=keys)
+    session.commit()
+
+    assert sign_in(client, "Analytical Engine").status_code == 200
 
 
 def test_the_link_verifies_once(

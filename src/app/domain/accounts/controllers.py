@@ -35,6 +35,7 @@ from app.lib.access import (
 from app.lib.dependencies import Keys, LinkReading, PasswordHashing, PasswordRules, TokenIssuing
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import delete, get, patch, post, put
+from app.lib.sign_ins import AnyRequest, device_of
 
 Which = Annotated[bool | None, QueryParameter(description="Only those of which this is so.")]
 
@@ -73,6 +74,7 @@ class ConfirmationController(Controller):
     def reset_password(
         self,
         data: JSONBody[PasswordResetCreate],
+        request: AnyRequest,
         accounts: AccountService,
         passwords: PasswordHashing,
         password_policy: PasswordRules,
@@ -81,7 +83,13 @@ class ConfirmationController(Controller):
     ) -> ConfirmedRead:
         """Choose a new password. It ends all sessions, and signs nobody in."""
         user = accounts.reset_password(
-            data.token, data.password, link_tokens=link_tokens, policy=password_policy, passwords=passwords, keys=keys
+            data.token,
+            data.password,
+            link_tokens=link_tokens,
+            policy=password_policy,
+            passwords=passwords,
+            keys=keys,
+            address=device_of(request).address,
         )
         return ConfirmedRead.of(user)
 

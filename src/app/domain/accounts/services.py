@@ -69,8 +69,12 @@ class AccountService(Service[User]):
         policy: PasswordPolicy,
         passwords: Passwords,
         keys: SecretKeys,
+        address: str,
     ) -> User:
-        """Raises InvalidTokenError; InvalidInputError, and then the link still works. The mailbox is proved by it."""
+        """Raises InvalidTokenError; InvalidInputError, and then the link still works. The mailbox is proved by it.
+
+        Failures to sign in are forgotten, and strangers block nobody in the network of `address`, where it came from.
+        """
         _, user = self._confirmations.claim(token, Purpose.PASSWORD_RESET, link_tokens)
         _check(policy, password, user)
         if not user.is_verified:
@@ -78,7 +82,7 @@ class AccountService(Service[User]):
         user.is_verified = True
         self._set_password(user, passwords.hash(password), UserSession.user_id == user.id)
         self._confirmations.void(user.id)
-        ThrottleService(self.session).forget(user, keys=keys)
+        ThrottleService(self.session).forget(user, keys=keys, address=address)
         return user
 
     def change_password(
