@@ -41,6 +41,13 @@ def test_accounts_are_listed_by_address_and_searched(accounts: Accounts) -> None
     assert accounts.page(q="hopper", limit=1, offset=1).items[0].email == "grace@example.com"
 
 
+def test_an_account_that_has_been_closed_is_not_listed(accounts: Accounts, as_user: AsUser) -> None:
+    ada = as_user()
+    ada.delete("/users/me").raise_for_status()
+
+    assert str(ada.user.id) not in {str(user.id) for user in accounts.page(q=None, limit=100, offset=0).items}
+
+
 def test_who_is_deactivated_is_signed_out_at_once(accounts: Accounts, as_user: AsUser) -> None:
     ada = as_user()
 

@@ -5,7 +5,7 @@ import secrets
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.schemas import AccountUpdate, UserRead
-from app.domain.accounts.services import AccountService
+from app.domain.accounts.services import AccountService, is_not_closed
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
@@ -27,7 +27,7 @@ class Accounts:
         def read(session: Session) -> Page[UserRead]:
             text = contains(q, User.email, User.first_name + " " + User.last_name)
             page = PageRequest(limit=limit, offset=offset)
-            return UserService(session).page(text, page=page, sort="email", into=UserRead)
+            return AccountService(session).page(is_not_closed(), text, page=page, sort="email", into=UserRead)
 
         return self._database.read(read)
 
