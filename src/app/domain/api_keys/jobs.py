@@ -22,10 +22,13 @@ def send_api_key_notice(session: Session, mailer: Mailer, *, api_key_id: UUID) -
     row = session.get(ApiKey, api_key_id)
     user = session.get(User, row.user_id) if row else None
     if row and user:
-        # Before an address is verified, anybody can have typed these, to say something in our mail.
-        name, key_name = (f"{user.first_name} {user.last_name}", row.name) if user.is_verified else ("", "")
         mailer.send(
-            "api_keys/created", to=user.email, name=name, key=str(api_key_id), key_name=key_name, prefix=row.prefix
+            "api_keys/created",
+            to=user.email,
+            name=user.known_name,
+            key=str(api_key_id),
+            key_name=row.name if user.is_verified else "",  # as for `known_name`: anybody can have typed it
+            prefix=row.prefix,
         )
 
 

@@ -24,7 +24,7 @@ def send_identity_notice(
         mailer.send(
             "identities/identity_notice",
             to=user.email,
-            name=f"{user.first_name} {user.last_name}".strip() if user.is_verified else "",
+            name=user.known_name,
             key=str(identity_id),
             provider=identity.provider if identity else "another provider",
             was_reclaimed=was_reclaimed,

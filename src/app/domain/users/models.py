@@ -24,5 +24,8 @@ class User(Model):
 
     @property
     def known_name(self) -> str:
-        """For mails. Empty before the address is verified: anybody can have typed it, to say something in our mail."""
-        return f"{self.first_name} {self.last_name}" if self.is_verified else ""
+        """For mails. Empty before the address is verified: anybody can have typed it, to say something in our mail.
+
+        Those who came from a provider may have no last name.
+        """
+        return f"{self.first_name} {self.last_name}".strip() if self.is_verified else ""
