@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 NOW = utc_now().replace(month=11, day=5, hour=9, minute=3)
 NOTICES = [
     (send_totp_notice, {"is_enabled": True, "at_time": NOW}, "Two-factor authentication is on", "5 November"),
-    (send_totp_notice, {"is_enabled": False, "at_time": NOW}, "Two-factor authentication is off", "09:03 UTC"),
+    (send_totp_notice, {"is_enabled": False, "at_time": NOW}, "Two-factor authentication is off", "09:03 (UTC)"),
     (send_recovery_codes_notice, {"at_time": NOW}, "You have new recovery codes", "5 November"),
     (send_recovery_code_notice, {"code_id": uuid4(), "left": 1}, "A recovery code was used", "1 is left"),
 ]

@@ -12,14 +12,14 @@ from app.lib.db.service import BATCH
 from app.lib.jobs.broker import enqueue
 from app.lib.jobs.declaration import job
 from app.lib.mail.mailer import Mailer
+from app.lib.mail.wording import day_of, time_of
 
 
 @job(retries=10, retry_delay=30)
 def send_address_notice(session: Session, mailer: Mailer, *, user_id: UUID, day: date) -> None:
     """Tell somebody that another account wanted their address, which the other is not told."""
     if user := session.get(User, user_id):
-        shown = f"{day.day} {day:%B %Y}"
-        key = f"{user_id} {day}"
+        key, shown = f"{user_id} {day}", day_of(day)
         mailer.send("accounts/address_notice", to=user.email, name=user.known_name, key=key, day=shown)
 
 
@@ -27,8 +27,7 @@ def send_address_notice(session: Session, mailer: Mailer, *, user_id: UUID, day:
 def send_password_notice(session: Session, mailer: Mailer, *, user_id: UUID, changed_at: datetime) -> None:
     """Tell somebody that their password was changed, in case it was not them (ASVS 6.3.7)."""
     if user := session.get(User, user_id):
-        shown = f"{changed_at.day} {changed_at:%B %Y at %H:%M} (UTC)"
-        key = f"{user_id} {changed_at}"
+        key, shown = f"{user_id} {changed_at}", time_of(changed_at)
         mailer.send("accounts/password_changed", to=user.email, name=user.known_name, key=key, changed_at=shown)
 
 

@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -12,6 +12,7 @@ from app.lib.jobs.broker import enqueue
 from app.lib.jobs.declaration import job
 from app.lib.link_tokens import LinkTokens
 from app.lib.mail.mailer import Mailer
+from app.lib.mail.wording import time_of
 
 KEEP_EXPIRED = timedelta(days=1)
 """So long they are counted against the limit of mails in a day."""
@@ -31,8 +32,8 @@ def send_confirmation(session: Session, mailer: Mailer, link_tokens: LinkTokens,
         name=user.known_name if row.email == user.email else "",
         key=str(row.id),
         path=f"/confirm/{row.purpose}#token={token}",
-        requested_at=_shown(row.created_at),
-        valid_until=_shown(row.expires_at),
+        requested_at=time_of(row.created_at),
+        valid_until=time_of(row.expires_at),
         is_known=row.registration is not None,
         has_password=user.password_hash is not None,
     )
@@ -43,7 +44,3 @@ def remove_expired_confirmations(session: Session) -> None:
     """Delete what can no longer be used and is no longer counted, a batch at a time."""
     if remove_batch(session, Confirmation, Confirmation.expires_at < utc_now() - KEEP_EXPIRED) == BATCH:
         enqueue(session, remove_expired_confirmations)
-
-
-def _shown(time: datetime) -> str:
-    return f"{time.day} {time:%B %Y at %H:%M} (UTC)"

@@ -12,6 +12,7 @@ from app.lib.db.service import BATCH, remove_batch
 from app.lib.jobs.broker import enqueue
 from app.lib.jobs.declaration import job
 from app.lib.mail.mailer import Mailer
+from app.lib.mail.wording import time_of
 
 KEEP_ENDED = timedelta(days=30)
 """So long people can look up when and from where somebody was signed in."""
@@ -32,7 +33,7 @@ def send_new_device_notice(session: Session, mailer: Mailer, *, session_id: UUID
             to=user.email,
             name=user.known_name,
             key=str(session_id),
-            time=f"{row.created_at.day} {row.created_at:%B %Y, %H:%M}",
+            time=time_of(row.created_at),
             device=row.device,
             address=row.address if re.fullmatch(ADDRESS, row.address) else "unknown",
         )
