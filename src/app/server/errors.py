@@ -22,6 +22,7 @@ from app.domain.identities.errors import (
     LastSignInMethodError,
 )
 from app.domain.jobs.errors import JobNotDeadError
+from app.domain.registrations.errors import AddressReservedError
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.totp.errors import TotpAlreadyEnabledError, TotpRequiredError, WrongCodeError
 from app.domain.users.errors import (
@@ -94,6 +95,7 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     ConflictError: Answer(HTTPStatus.CONFLICT, "conflict"),
     TotpAlreadyEnabledError: Answer(HTTPStatus.CONFLICT, "totp_already_enabled"),
     EmailTakenError: Answer(HTTPStatus.CONFLICT, "email_taken"),
+    AddressReservedError: Answer(HTTPStatus.CONFLICT, "address_reserved"),
     LastAdministratorError: Answer(HTTPStatus.CONFLICT, "last_administrator"),
     TooManyApiKeysError: Answer(HTTPStatus.CONFLICT, "too_many_api_keys"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),

@@ -8,6 +8,8 @@ from litestar import Litestar
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.confirmations.models import Purpose
+from app.domain.confirmations.services import ConfirmationService
 from app.domain.identities.models import AuthorizationRequest, Identity, SignInCode
 from app.domain.sessions.models import UserSession
 from app.domain.users.models import User
@@ -16,6 +18,7 @@ from tests.conftest import API
 from tests.factories.identities import IdentityFactory
 from tests.factories.users import UserFactory
 from tests.fake_provider import answer_error, answer_json
+from tests.links import token_in
 from tests.visitor import Visitor, fragment
 
 pytestmark = pytest.mark.integration
@@ -99,6 +102,25 @@ def test_an_unproved_account_is_reclaimed_with_nothing_of_the_one_who_made_it(
     assert session.scalar(select(User.password_hash).where(User.id == squatter.user.id)) is None
     assert session.scalars(select(Identity.issuer)).all() == [visitor.fake.issuer]
     assert "has been removed" in mailbox[0].get_body().get_content()
+
+
+def test_no_new_account_stands_in_the_way_of_one_that_can_be_taken_back(
+    visitor: Visitor, verified: Callable[..., Any], session: Session, jobs: Any, mailbox: list[Any]
+) -> None:
+    user = UserFactory.build(email="thief@example.com")
+    session.add(user)
+    session.flush()
+    ConfirmationService(session).issue(Purpose.EMAIL_UNDO, user, email="ada@example.com", is_beside=True)
+    session.commit()
+    verified("ada@example.com")
+
+    assert [visitor.arrive() for _ in range(2)] == [{"error": "address_reserved"}] * 2
+    jobs.run()
+
+    assert session.scalar(select(func.count()).where(User.email == "ada@example.com")) == 0
+    assert [mail["Subject"] for mail in mailbox] == ["Your address at Keel was changed"]
+    undo = {"token": token_in(mailbox[0])}
+    assert visitor.client.post(f"{API}/auth/email/undo", json=undo).json() == {"email": "ada@example.com"}
 
 
 @pytest.mark.parametrize("is_verified", [False, "true", "false", None, 1])

@@ -24,6 +24,7 @@ from app.domain.identities.services import (
     IdentityService,
     SignInCodeService,
 )
+from app.domain.registrations.errors import AddressReservedError
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import SessionService
 from app.domain.totp.services import TotpService
@@ -46,6 +47,7 @@ REASONS: dict[type[ApplicationError], str] = {
     ProviderUnavailableError: "provider_unavailable",
     SignInRefusedError: "sign_in_refused",
     EmailNotVerifiedError: "email_not_verified",
+    AddressReservedError: "address_reserved",
     IdentityTakenError: "identity_taken",
     NotAuthenticatedError: "not_authenticated",
 }

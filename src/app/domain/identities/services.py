@@ -46,8 +46,8 @@ class IdentityService(Service[Identity]):
         """The identity of somebody who comes from a provider, of a new account if need be.
 
         A verified address leads to the account that has it. If nobody had proved that address here, whoever made
-        the account has lost it: password and sessions end. Raises EmailNotVerifiedError, and SignInRefusedError when
-        the account is deactivated.
+        the account has lost it: password and sessions end. Raises EmailNotVerifiedError, AddressReservedError, and
+        SignInRefusedError when the account is deactivated.
         """
         known = self.get_one_or_none(*_is(person))
         if known:

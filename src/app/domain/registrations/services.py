@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 
 from app.domain.confirmations.models import Purpose
 from app.domain.confirmations.services import ConfirmationService
+from app.domain.registrations.errors import AddressReservedError
 from app.domain.registrations.jobs import send_registration_notice
 from app.domain.users.models import User
 from app.domain.users.services import UserService
@@ -71,12 +72,19 @@ class RegistrationService(Service[User]):
             self._confirmations.send(link)
 
     def register_verified(self, *, email: str, first_name: str, last_name: str) -> bool:
-        """Make an account without a password for an address that somebody has proved; False when it has one."""
+        """Make an account without a password for an address that somebody has proved; False when it has one.
+
+        Raises AddressReservedError while an account that had the address can still be taken back to it.
+        """
         account = insert(User).values(
             id=uuid7(), email=email, first_name=first_name, last_name=last_name, is_verified=True
         )
         made = account.on_conflict_do_nothing(index_elements=[User.email]).returning(User.id)
-        return self.session.scalar(made) is not None
+        new_id = self.session.scalar(made)
+        if new_id and (undo_id := self._confirmations.open_undo_of(email)):
+            self._keep_reserved(self._users.lock(User.id == new_id), undo_id)
+            raise AddressReservedError
+        return new_id is not None
 
     def reclaim(self, user: User, *, first_name: str, last_name: str) -> None:
         """Give an account that was made with an unproved address to the one who has proved it now.
