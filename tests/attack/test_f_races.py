@@ -1,4 +1,4 @@
-"""SECURITY.md, lines 16 and 40: what was sent before an account was taken back, and is still under way."""
+"""SECURITY.md, lines 16, 40 and 49: what was sent before an account was taken back, and is still under way."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from tests.attack.conftest import Keel
+from tests.fake_provider import FakeProvider
 from tests.live import PASSWORD, wait_until
+from tests.visitor import Visitor, fragment
 
 pytestmark = pytest.mark.e2e
 
@@ -56,8 +58,9 @@ def test_a_sign_in_with_the_old_password_does_not_outlive_the_reset(keel: Keel) 
         ("PUT", "/users/me/password", {"current_password": PASSWORD, "password": NEW}),
         ("POST", "/users/me/email", {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}),
         ("DELETE", "/users/me", None),
+        ("POST", "/users/me/api-keys", {"name": "way back in", "scopes": ["items:read"]}),
     ],
-    ids=["password", "email", "delete"],
+    ids=["password", "email", "delete", "api key"],
 )
 def test_a_thief_loses_the_race(
     method: str, path: str, body: dict[str, Any] | None, has_password: bool, keel: Keel
@@ -73,5 +76,22 @@ def test_a_thief_loses_the_race(
             return client.request(method, path, json=body)
 
     assert overtaken(keel, email, send).status_code == 401
-    [row] = keel.rows("SELECT password_hash, is_active FROM users WHERE email = :email", email=email)
+    [row] = keel.rows("SELECT id, password_hash, is_active FROM users WHERE email = :email", email=email)
     assert (row.password_hash, row.is_active) == (None, True)
+    assert keel.rows("SELECT id FROM api_keys WHERE user_id = :id", id=row.id) == []
+
+
+@pytest.mark.attack(49)
+def test_an_identity_that_is_being_linked_does_not_outlive_the_session(
+    keel: Keel, fakes: dict[str, FakeProvider]
+) -> None:
+    email, fake = keel.sign_up(), fakes["fake"]
+    with keel.client(token=keel.sign_in(email)["access_token"]) as thief:
+        url = (
+            thief.post("/users/me/identities", json={"provider": fake.name}).raise_for_status().json()["authorize_url"]
+        )
+
+        answer = overtaken(keel, email, lambda: Visitor(thief, fake).come_back(url))
+
+    assert fragment(answer) == {"error": "not_authenticated"}
+    assert keel.rows("SELECT id FROM identities WHERE subject = :subject", subject=fake.person["sub"]) == []

@@ -137,7 +137,7 @@ class AccountService(Service[User]):
     def leave(self, me: Principal, *, token_lifetime: timedelta) -> None:
         """Delete my account. Raises LastAdministratorError."""
         user = self._lock_account(me.id, by=None, removes_administrator=True)
-        self._refuse_ended(me)
+        self._sessions.refuse_ended(me.session_id)
         self._close(user, token_lifetime=token_lifetime)
 
     def create_account(self, account: User, *, by: UUID | None = None) -> User:
@@ -227,16 +227,10 @@ class AccountService(Service[User]):
     def _still(self, me: Principal) -> User:
         """The user, whose row is locked, unless this session has ended."""
         user = self._users.lock(User.id == me.id)
-        self._refuse_ended(me)
+        self._sessions.refuse_ended(me.session_id)
         if user is None:
             raise NotAuthenticatedError
         return user
-
-    def _refuse_ended(self, me: Principal) -> None:
-        """While the request was under way: an account that has just been taken back must not be lost again to what
-        somebody had sent before."""
-        if not self._sessions.exists(UserSession.id == me.session_id, UserSession.revoked_at.is_(None)):
-            raise NotAuthenticatedError
 
     def _set_password(self, user: User, password_hash: str, *ending: ColumnElement[bool]) -> None:
         """Sessions end that somebody with the old one may have (ASVS 7.4.3)."""

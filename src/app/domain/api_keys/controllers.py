@@ -39,7 +39,7 @@ class ApiKeyController(Controller):
         until it is revoked.
         """
         row, key = api_keys.issue(
-            me.id, name=data.name, scopes=data.scopes, expires_at=data.expires_at, known_scopes=api_scopes
+            me, name=data.name, scopes=data.scopes, expires_at=data.expires_at, known_scopes=api_scopes
         )
         return NewApiKeyRead(**asdict(ApiKeyRead.of(row)), key=key)
 

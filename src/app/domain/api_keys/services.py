@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from app.domain.api_keys.errors import TooManyApiKeysError
 from app.domain.api_keys.jobs import send_api_key_notice
 from app.domain.api_keys.models import ApiKey
+from app.domain.sessions.services import SessionService
 from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.api_keys import SHOWN, hash_of, new_api_key
@@ -51,7 +52,7 @@ class ApiKeyService(Service[ApiKey]):
 
     def issue(
         self,
-        user_id: UUID,
+        me: Principal,
         *,
         name: str,
         scopes: Collection[str],
@@ -60,7 +61,8 @@ class ApiKeyService(Service[ApiKey]):
     ) -> tuple[ApiKey, str]:
         """Make a key. Returns the row and the key itself, which exists only here and at the caller.
 
-        Raises InvalidInputError for an unknown scope or an expiry that cannot be, TooManyApiKeysError.
+        Raises InvalidInputError for an unknown scope or an expiry that cannot be, TooManyApiKeysError, and
+        NotAuthenticatedError when this session has ended meanwhile.
         """
         if unknown := sorted(set(scopes).difference(known_scopes)):
             raise InvalidInputError(
@@ -68,11 +70,14 @@ class ApiKeyService(Service[ApiKey]):
             )
         if expires_at is not None:
             _refuse_impossible(expires_at)
-        self._refuse_one_too_many(user_id)
+        self._lock_owner(me.id)
+        SessionService(self.session).refuse_ended(me.session_id)
+        if self.count(ApiKey.user_id == me.id, ApiKey.revoked_at.is_(None)) >= MAX_KEYS:
+            raise TooManyApiKeysError
         key = new_api_key()
         row = self.create(
             ApiKey(
-                user_id=user_id,
+                user_id=me.id,
                 name=name,
                 prefix=key[:SHOWN],
                 key_hash=hash_of(key),
@@ -108,11 +113,9 @@ class ApiKeyService(Service[ApiKey]):
         publish(self.session, API_KEY_REVOKED, *map(str, revoked))
         return revoked
 
-    def _refuse_one_too_many(self, user_id: UUID) -> None:
-        """The lock on the user's row makes several at once wait for each other, and for a demotion."""
+    def _lock_owner(self, user_id: UUID) -> None:
+        """Several at once wait for each other, and for whoever ends the access of this account."""
         self.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-        if self.count(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)) >= MAX_KEYS:
-            raise TooManyApiKeysError
 
     def _record_use(self, key_id: UUID) -> None:
         """Passed over while somebody else holds the row: it is being revoked, or another process does the same."""

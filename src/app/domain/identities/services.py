@@ -23,6 +23,7 @@ from app.domain.registrations.services import RegistrationService
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import SessionService
 from app.domain.users.models import User
+from app.domain.users.services import UserService
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.errors import NotAuthenticatedError
@@ -70,11 +71,11 @@ class IdentityService(Service[Identity]):
 
         Raises IdentityTakenError when it is somebody else's, and NotAuthenticatedError when the session has ended.
         """
-        is_live = (UserSession.revoked_at.is_(None), UserSession.expires_at > func.now())
-        of_session = select(UserSession.user_id).where(UserSession.id == session_id, *is_live)
-        user = self.session.scalar(select(User).where(User.id.in_(of_session), User.is_active).with_for_update())
+        user_id = select(UserSession.user_id).where(UserSession.id == session_id)
+        user = UserService(self.session).lock(User.id.in_(user_id), User.is_active.is_(True))
         if user is None:
             raise NotAuthenticatedError
+        SessionService(self.session).refuse_ended(session_id)
         known = self.get_one_or_none(*_is(person))
         identity = known or self._add(user, person, provider)
         if identity.user_id != user.id:
@@ -92,17 +93,17 @@ class IdentityService(Service[Identity]):
         other's last way in. So is the identity's, before sessions are looked for: one that is just beginning with it
         is waited for, or fails.
         """
-        user = self.session.scalars(select(User).where(User.id == user_id).with_for_update()).one()
+        user = UserService(self.session).lock(User.id == user_id)
         identity = self.get_one(Identity.id == identity_id, Identity.user_id == user_id, with_for_update=True)
         others = (Identity.user_id == user_id, Identity.id != identity_id, Identity.issuer.in_(issuers))
-        if user.password_hash is None and not self.exists(*others):
+        if (user is None or user.password_hash is None) and not self.exists(*others):
             raise LastSignInMethodError
         SessionService(self.session).revoke(UserSession.identity_id == identity_id, reason="identity_unlinked")
         self.remove(identity)
 
     def _active_user(self, which: ColumnElement[bool]) -> User:
         """Locked, so that what is decided from it stays true."""
-        user = self.session.scalar(select(User).where(which, User.is_active).with_for_update())
+        user = UserService(self.session).lock(which, User.is_active.is_(True))
         if user is None:
             raise SignInRefusedError
         return user

@@ -107,6 +107,12 @@ class SessionService(Service[UserSession]):
             select(RefreshToken.session_id).where(RefreshToken.token_hash == _hash(refresh_token))
         )
 
+    def refuse_ended(self, session_id: UUID) -> None:
+        """Raises NotAuthenticatedError. Asked once the user's row is locked, by what would let somebody in again: an
+        account that has just been taken back must not be lost again to what was sent before and is still under way."""
+        if not self.exists(UserSession.id == session_id, *_has_not_ended()):
+            raise NotAuthenticatedError
+
     def end(self, session_id: UUID, *, user_id: UUID) -> None:
         """Raises NotFoundError when there is no such session, it is over, or somebody else's."""
         mine = (UserSession.id == session_id, UserSession.user_id == user_id, UserSession.expires_at > utc_now())
