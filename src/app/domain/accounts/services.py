@@ -19,7 +19,6 @@ from app.domain.accounts.schemas import AccountUpdate
 from app.domain.confirmations.models import Purpose
 from app.domain.confirmations.services import ConfirmationService
 from app.domain.files.services import AvatarService
-from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
 from app.domain.users.errors import EmailTakenError, LastAdministratorError, WrongPasswordError
@@ -80,7 +79,7 @@ class AccountService(Service[User]):
         if not user.is_verified:
             self._users.hand_over(user.id, reason="password_reset")
         user.is_verified = True
-        self._set_password(user, passwords.hash(password), UserSession.user_id == user.id)
+        self._set_password(user, passwords.hash(password))
         self._confirmations.void(user.id)
         ThrottleService(self.session).forget(user, keys=keys, address=address)
         return user
@@ -91,8 +90,7 @@ class AccountService(Service[User]):
         """Ends my other sessions. Raises WrongPasswordError, ReauthenticationRequiredError, InvalidInputError."""
         user = self._prove(me, current, passwords=passwords, field="current_password")
         _check(policy, new, user)
-        others = UserSession.user_id == me.id, UserSession.id != me.session_id
-        self._set_password(user, passwords.hash(new), *others)
+        self._set_password(user, passwords.hash(new), but=me.session_id)
         self._confirmations.void(user.id, Purpose.PASSWORD_RESET, Purpose.EMAIL_CHANGE)
 
     def request_email_change(self, me: Principal, email: str, *, password: str | None, passwords: Passwords) -> None:
@@ -232,10 +230,10 @@ class AccountService(Service[User]):
             raise NotAuthenticatedError
         return user
 
-    def _set_password(self, user: User, password_hash: str, *ending: ColumnElement[bool]) -> None:
+    def _set_password(self, user: User, password_hash: str, *, but: UUID | None = None) -> None:
         """Sessions end that somebody with the old one may have (ASVS 7.4.3)."""
         user.password_hash = password_hash
-        self._sessions.revoke(*ending, reason="password_changed")
+        self._sessions.end_all(user.id, but=but, reason="password_changed")
         enqueue(self.session, send_password_notice, user_id=user.id, changed_at=utc_now())
 
     def _move(self, user: User, email: str) -> None:

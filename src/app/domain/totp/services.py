@@ -8,7 +8,6 @@ import pyotp
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
 from app.domain.totp.errors import TotpAlreadyEnabledError, WrongCodeError
@@ -77,8 +76,7 @@ class TotpService(Service[Authenticator]):
         if step is None:
             raise WrongCodeError
         found.confirmed_at, found.last_step = utc_now(), step
-        others = (UserSession.user_id == me.id, UserSession.id != me.session_id)
-        SessionService(self.session).revoke(*others, reason="totp_enabled")
+        SessionService(self.session).end_all(me.id, but=me.session_id, reason="totp_enabled")
         enqueue(self.session, send_totp_notice, user_id=me.id, is_enabled=True, at_time=found.confirmed_at)
         return self._new_recovery_codes(me.id)
 
