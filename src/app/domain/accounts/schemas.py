@@ -4,10 +4,9 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from app.lib.schema import UNSET, Email, Name, NewPassword, Phone, Schema, UnsetType
+from app.lib.schema import UNSET, Email, Name, NewPassword, Password, Phone, Schema, UnsetType
 
 Token = Annotated[str, Meta(max_length=200)]
-Password = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
 UserSort = Literal[
     "created_at", "-created_at", "email", "-email", "last_name", "-last_name", "last_login", "-last_login"
 ]

@@ -4,33 +4,30 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from app.lib.schema import Schema
+from app.lib.schema import Password, Schema, TotpCode
 
-Password = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
-Totp = Annotated[str, Meta(max_length=64, examples=["123456"])]
-"""A code of the authenticator app, or a recovery code."""
 SessionSort = Literal["last_seen_at", "-last_seen_at", "created_at", "-created_at"]
 
 
 class LoginCreate(Schema):
     email: Annotated[str, Meta(max_length=254, examples=["ada@example.com"])]
     password: Password
-    totp: Totp | None = None
+    totp: TotpCode | None = None
     """Where the account asks for one."""
 
 
 class ReauthenticationCreate(Schema):
-    """One of both."""
+    """The code of the app; without a second factor, the password."""
 
     password: Password | None = None
-    totp: Totp | None = None
+    totp: TotpCode | None = None
 
 
 class SignInCodeCreate(Schema):
     """`code` is what stands behind `#code=` after a sign-in with a provider; `totp` as for LoginCreate."""
 
     code: Annotated[str, Meta(max_length=128)]
-    totp: Annotated[str, Meta(max_length=64, examples=["123456"])] | None = None
+    totp: TotpCode | None = None
 
 
 class RefreshCreate(Schema):

@@ -1,11 +1,6 @@
 from datetime import datetime
-from typing import Annotated
 
-from msgspec import Meta
-
-from app.lib.schema import Schema
-
-Code = Annotated[str, Meta(max_length=64, examples=["123456"])]
+from app.lib.schema import Schema, TotpCode
 
 
 class TotpRead(Schema):
@@ -23,7 +18,7 @@ class TotpEnrolmentRead(Schema):
 
 
 class TotpConfirmationCreate(Schema):
-    totp: Code
+    totp: TotpCode
 
 
 class RecoveryCodesRead(Schema):
