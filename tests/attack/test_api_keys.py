@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from app.domain.api_keys.services import MAX_KEYS
-from app.lib.api_keys import hash_of, new_api_key
+from app.lib.api_keys import new_api_key
+from app.lib.random_secrets import hash_of
 from tests.attack.conftest import Keel
 from tests.live import PASSWORD, wait_until
 

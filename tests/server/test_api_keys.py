@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from app.domain.api_keys.models import ApiKey
 from app.domain.users.models import User
 from app.lib.access import api_scopes, guarded_routes, scope_of
-from app.lib.api_keys import hash_of, new_api_key
+from app.lib.api_keys import new_api_key
 from app.lib.db.models import utc_now
+from app.lib.random_secrets import hash_of
 from app.lib.settings import Settings
 from app.server import api_keys, authentication
 from app.server.asgi import build_app

@@ -1,6 +1,5 @@
-"""API keys as text: what they look like, so that scanners find those that leak, and how they are stored."""
+"""API keys as text: what they look like, so that scanners find those that leak."""
 
-import hashlib
 import re
 import secrets
 import string
@@ -28,11 +27,6 @@ def new_api_key() -> str:
 def is_well_formed(key: str) -> bool:
     """We could have made it. Whatever cannot be a key is refused without a query."""
     return bool(_FORM.fullmatch(key)) and key[-CHECKSUM:] == _checksum(key[len(PREFIX) : -CHECKSUM])
-
-
-def hash_of(key: str) -> bytes:
-    """SHA-256 suffices: there is nothing to guess."""
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _checksum(random: str) -> str:

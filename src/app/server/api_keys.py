@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.api_keys.services import API_KEY_REVOKED, ApiKeyService, KeyHolder
 from app.lib.access import Principal, scope_of
-from app.lib.api_keys import hash_of, is_well_formed
+from app.lib.api_keys import is_well_formed
 from app.lib.db.models import utc_now
 from app.lib.errors import ScopeRequiredError, TooManyRequestsError
+from app.lib.random_secrets import hash_of
 from app.lib.rate_limits import network_of
 from app.lib.routing import hop
 

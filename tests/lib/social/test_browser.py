@@ -2,8 +2,9 @@ from datetime import timedelta
 
 import pytest
 
+from app.lib.random_secrets import new_secret
 from app.lib.settings import Settings
-from app.lib.social.browser import browser_cookie, browser_of, new_browser
+from app.lib.social.browser import browser_cookie, browser_of
 
 pytestmark = pytest.mark.unit
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.unit
 def test_with_tls_the_cookie_is_this_hosts_alone(url: str, name: str, *, is_secure: bool) -> None:
     settings = Settings(_env_file=None, secret_key="key", public_url=url)
 
-    cookie = browser_cookie(new_browser(), settings, lifetime=timedelta(minutes=10))
+    cookie = browser_cookie(new_secret(), settings, lifetime=timedelta(minutes=10))
 
     assert (cookie.key, cookie.secure, cookie.httponly, cookie.samesite) == (name, is_secure, True, "lax")
     assert (cookie.path, cookie.domain, cookie.max_age) == ("/", None, 600)

@@ -11,12 +11,13 @@ from app.domain.api_keys.models import ApiKey
 from app.domain.sessions.services import SessionService
 from app.domain.users.models import User
 from app.lib.access import Principal
-from app.lib.api_keys import SHOWN, hash_of, new_api_key
+from app.lib.api_keys import SHOWN, new_api_key
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.errors import InvalidInputError
 from app.lib.events import publish
 from app.lib.jobs.broker import enqueue
+from app.lib.random_secrets import hash_of
 
 API_KEY_REVOKED = "api_key_revoked"
 """Topic; the payload is the key's id."""

@@ -1,5 +1,4 @@
 import functools
-import secrets
 from typing import Annotated
 from uuid import UUID
 
@@ -33,12 +32,13 @@ from app.lib.access import CurrentUser, authenticated, public, recently_authenti
 from app.lib.dependencies import AppSettings, CookieIssuing, SocialProviders, UnitsOfWork
 from app.lib.errors import ApplicationError, NotAuthenticatedError
 from app.lib.outgoing import ProviderUnavailableError
+from app.lib.random_secrets import new_secret
 from app.lib.redirections import safe_destination
 from app.lib.routing import delete, get, post
 from app.lib.session_cookies import SessionCookies
 from app.lib.settings import Settings
 from app.lib.sign_ins import AnyRequest, device_of, with_cookies
-from app.lib.social.browser import browser_cookie, browser_of, new_browser
+from app.lib.social.browser import browser_cookie, browser_of
 from app.lib.social.challenge import challenge_of
 from app.lib.social.person import Callback, Challenge, Person, SignInRefusedError
 
@@ -223,11 +223,11 @@ def _destination(text: str, settings: Settings) -> str:
 
 def _browser(request: AnyRequest, settings: Settings) -> str:
     """The same for two sign-ins that were begun in two tabs."""
-    return browser_of(request.cookies, settings) or new_browser()
+    return browser_of(request.cookies, settings) or new_secret()
 
 
 def _new_challenge(name: str, settings: Settings) -> Challenge:
-    return _challenge(name, secrets.token_urlsafe(32), settings)
+    return _challenge(name, new_secret(), settings)
 
 
 def _challenge(name: str, state: str, settings: Settings) -> Challenge:

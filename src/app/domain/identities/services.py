@@ -1,7 +1,5 @@
-import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
@@ -28,6 +26,7 @@ from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.errors import NotAuthenticatedError
 from app.lib.jobs.broker import enqueue
+from app.lib.random_secrets import hash_of, new_secret
 from app.lib.social.person import Person, SignInRefusedError
 
 REQUEST_LIFETIME = timedelta(minutes=10)
@@ -151,8 +150,8 @@ class AuthorizationRequestService(Service[AuthorizationRequest]):
         """Remember that this browser was sent to this provider; `browser` is the secret in its cookie."""
         self.create(
             AuthorizationRequest(
-                state_hash=_hash(state),
-                browser_hash=_hash(browser),
+                state_hash=hash_of(state),
+                browser_hash=hash_of(browser),
                 provider=provider,
                 destination=destination,
                 wants_code=wants_code,
@@ -167,11 +166,11 @@ class AuthorizationRequestService(Service[AuthorizationRequest]):
         Raises InvalidStateError. Another browser cannot use it up.
         """
         found = self.get_one_or_none(
-            AuthorizationRequest.state_hash == _hash(state),
+            AuthorizationRequest.state_hash == hash_of(state),
             AuthorizationRequest.provider == provider,
             AuthorizationRequest.expires_at > utc_now(),
         )
-        if found is None or not hmac.compare_digest(found.browser_hash, _hash(browser)):
+        if found is None or not hmac.compare_digest(found.browser_hash, hash_of(browser)):
             raise InvalidStateError
         is_first = self.session.scalar(
             update(AuthorizationRequest)
@@ -192,10 +191,10 @@ class SignInCodeService(Service[SignInCode]):
 
     def issue(self, identity: Identity, request: AuthorizationRequest) -> str:
         """A code for the frontend at the request's destination. On our own origin it must bring the cookie, too."""
-        code = secrets.token_urlsafe(32)
+        code = new_secret()
         self.create(
             SignInCode(
-                code_hash=_hash(code),
+                code_hash=hash_of(code),
                 identity_id=identity.id,
                 browser_hash=request.browser_hash,
                 needs_browser=request.destination.startswith("/"),
@@ -214,14 +213,14 @@ class SignInCodeService(Service[SignInCode]):
         now = utc_now()
         found = self.session.scalar(
             select(SignInCode)
-            .where(SignInCode.code_hash == _hash(code), SignInCode.used_at.is_(None), SignInCode.expires_at > now)
+            .where(SignInCode.code_hash == hash_of(code), SignInCode.used_at.is_(None), SignInCode.expires_at > now)
             .where(SignInCode.tries < MAX_TRIES)
             .with_for_update()
         )
         if found is None:
             raise InvalidSignInCodeError
         found.tries += 1
-        is_foreign = browser is not None and not hmac.compare_digest(found.browser_hash, _hash(browser))
+        is_foreign = browser is not None and not hmac.compare_digest(found.browser_hash, hash_of(browser))
         if is_foreign or (browser is None and (is_same_site or found.needs_browser)):
             raise InvalidSignInCodeError
         of_identity = select(Identity.user_id).where(Identity.id == found.identity_id)
@@ -246,8 +245,3 @@ def _names(person: Person) -> dict[str, str]:
     local_part = (person.email or "").partition("@")[0]
     first, last = (NOT_IN_A_NAME.sub("", name).strip()[:100] for name in (person.first_name, person.last_name))
     return {"first_name": first or local_part[:100], "last_name": last}
-
-
-def _hash(secret: str) -> bytes:
-    """SHA-256 suffices: what we hash has 256 random bits, or is nothing of ours."""
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()

@@ -1,5 +1,3 @@
-import hashlib
-import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -19,6 +17,7 @@ from app.lib.db.service import Repository, Service
 from app.lib.errors import NotAuthenticatedError, NotFoundError
 from app.lib.events import publish
 from app.lib.jobs.broker import enqueue
+from app.lib.random_secrets import hash_of, new_secret
 from app.lib.session_cookies import SessionCookies
 from app.lib.sign_ins import Device, Grant
 
@@ -81,7 +80,7 @@ class SessionService(Service[UserSession]):
         exchanges at once the second waits for the first and is such a reuse. Raises InvalidRefreshTokenError
         when the token is unknown, or its session has ended or was not seen for `max_idle`.
         """
-        token_hash = _hash(refresh_token)
+        token_hash = hash_of(refresh_token)
         session_id = self.session.scalar(
             update(RefreshToken)
             .where(RefreshToken.token_hash == token_hash, RefreshToken.used_at.is_(None))
@@ -104,7 +103,7 @@ class SessionService(Service[UserSession]):
     def find_session(self, refresh_token: str) -> UUID | None:
         """Whose token it is, used or not."""
         return self.session.scalar(
-            select(RefreshToken.session_id).where(RefreshToken.token_hash == _hash(refresh_token))
+            select(RefreshToken.session_id).where(RefreshToken.token_hash == hash_of(refresh_token))
         )
 
     def refuse_ended(self, session_id: UUID) -> None:
@@ -176,8 +175,8 @@ class SessionService(Service[UserSession]):
         raise RefreshTokenReusedError
 
     def _grant(self, row: UserSession, user: User) -> Grant:
-        refresh_token = secrets.token_urlsafe(32)
-        self.session.add(RefreshToken(session_id=row.id, token_hash=_hash(refresh_token)))
+        refresh_token = new_secret()
+        self.session.add(RefreshToken(session_id=row.id, token_hash=hash_of(refresh_token)))
         return Grant(principal=principal_of(row, user), refresh_token=refresh_token, expires_at=row.expires_at)
 
 
@@ -198,8 +197,3 @@ def is_live(max_idle: timedelta) -> tuple[ColumnElement[bool], ...]:
 def _has_not_ended() -> tuple[ColumnElement[bool], ...]:
     """By the clock that wrote `expires_at`."""
     return UserSession.revoked_at.is_(None), UserSession.expires_at > utc_now()
-
-
-def _hash(refresh_token: str) -> bytes:
-    """SHA-256 suffices: the token has 256 random bits, there is nothing to guess."""
-    return hashlib.sha256(refresh_token.encode()).digest()

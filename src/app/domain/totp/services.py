@@ -1,4 +1,3 @@
-import hashlib
 import hmac
 import logging
 import secrets
@@ -19,6 +18,7 @@ from app.lib.db.service import Repository, Service
 from app.lib.encryption import DecryptionError, decrypt, encrypt
 from app.lib.errors import NotFoundError
 from app.lib.jobs.broker import enqueue
+from app.lib.random_secrets import hash_of
 from app.lib.secret_keys import SecretKeys
 
 PERIOD = 30
@@ -127,7 +127,11 @@ class TotpService(Service[Authenticator]):
         return self.session.scalar(used.returning(Authenticator.id)) is not None
 
     def _use_recovery_code(self, user_id: UUID, code: str) -> bool:
-        is_it = (RecoveryCode.user_id == user_id, RecoveryCode.code_hash == _hash(code), RecoveryCode.used_at.is_(None))
+        is_it = (
+            RecoveryCode.user_id == user_id,
+            RecoveryCode.code_hash == _hash(code),
+            RecoveryCode.used_at.is_(None),
+        )
         used = update(RecoveryCode).where(*is_it).values(used_at=utc_now()).returning(RecoveryCode.id)
         code_id = self.session.scalar(used)
         if code_id is None:
@@ -179,4 +183,4 @@ def _recovery_code() -> str:
 def _hash(recovery_code: str) -> bytes:
     """Small letters, spaces, dashes, and letters that look like digits make no difference."""
     plain = recovery_code.upper().translate(MISREAD)
-    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()
+    return hash_of(plain)

@@ -1,7 +1,6 @@
 """The cookie that ties a sign-in with a provider to the browser in which it was begun."""
 
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -21,10 +20,6 @@ def browser_of(cookies: Mapping[str, str], settings: Settings) -> str | None:
     """Its secret, if it has one that we can have given to it."""
     found = cookies.get(cookie_name(settings), "")
     return found if SECRET.fullmatch(found) else None
-
-
-def new_browser() -> str:
-    return secrets.token_urlsafe(32)
 
 
 def browser_cookie(browser: str, settings: Settings, *, lifetime: timedelta) -> Cookie:

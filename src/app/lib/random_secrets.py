@@ -1,0 +1,14 @@
+"""Secrets that we hand out, and how they are stored: refresh tokens, codes, states, API keys."""
+
+import hashlib
+import secrets
+
+
+def new_secret() -> str:
+    """256 random bits, in 43 characters that are safe in URLs and cookies."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_of(secret: str) -> bytes:
+    """SHA-256 suffices: there is nothing to guess. Whatever else somebody sends in its place is hashed as well."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
