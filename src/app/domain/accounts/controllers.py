@@ -24,6 +24,7 @@ from app.domain.accounts.schemas import (
 from app.domain.accounts.services import AccountService, is_not_closed
 from app.domain.registrations.services import RegistrationService
 from app.domain.users.models import User
+from app.domain.users.services import UserService
 from app.lib.access import (
     CurrentUser,
     administrator,
@@ -117,9 +118,9 @@ class MeController(Controller):
     guards = [authenticated]
 
     @get(scope="profile")
-    def get_me(self, accounts: AccountService, me: CurrentUser) -> UserRead:
+    def get_me(self, users: UserService, me: CurrentUser) -> UserRead:
         """Show my account."""
-        return UserRead.of(accounts.get_one(User.id == me.id))
+        return UserRead.of(users.get_one(User.id == me.id))
 
     @patch()
     def update_me(self, data: JSONBody[UserUpdate], accounts: AccountService, me: CurrentUser) -> UserRead:
