@@ -10,5 +10,5 @@ def new_secret() -> str:
 
 
 def hash_of(secret: str) -> bytes:
-    """SHA-256 suffices: there is nothing to guess. Whatever else somebody sends in its place is hashed as well."""
+    """SHA-256 suffices: a secret of ours has 256 random bits (an API key 196), there is nothing to guess."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
