@@ -206,14 +206,19 @@ class SignInCodeService(Service[SignInCode]):
     def open(
         self, code: str, *, browser: str | None, is_same_site: bool, must_be_verified: bool
     ) -> tuple[SignInCode, User]:
-        """The code, locked, and who it signs in. One that is refused after this may be tried again.
+        """The code and who it signs in, both locked. One that is refused after this may be tried again.
 
-        `browser` is the secret in the cookie: whoever could have sent it must. Raises InvalidSignInCodeError.
+        The user comes first, as wherever an identity goes and its codes with it. `browser` is the secret in the
+        cookie: whoever could have sent it must. Raises InvalidSignInCodeError.
         """
-        now = utc_now()
+        now, code_hash = utc_now(), hash_of(code)
+        of_code = select(Identity.user_id).join(SignInCode).where(SignInCode.code_hash == code_hash)
+        user = self.session.scalar(
+            select(User).where(User.id.in_(of_code), User.is_active).with_for_update(key_share=True)
+        )
         found = self.session.scalar(
             select(SignInCode)
-            .where(SignInCode.code_hash == hash_of(code), SignInCode.used_at.is_(None), SignInCode.expires_at > now)
+            .where(SignInCode.code_hash == code_hash, SignInCode.used_at.is_(None), SignInCode.expires_at > now)
             .where(SignInCode.tries < MAX_TRIES)
             .with_for_update()
         )
@@ -223,8 +228,6 @@ class SignInCodeService(Service[SignInCode]):
         is_foreign = browser is not None and not hmac.compare_digest(found.browser_hash, hash_of(browser))
         if is_foreign or (browser is None and (is_same_site or found.needs_browser)):
             raise InvalidSignInCodeError
-        of_identity = select(Identity.user_id).where(Identity.id == found.identity_id)
-        user = self.session.scalar(select(User).where(User.id.in_(of_identity), User.is_active))
         if user is None or (must_be_verified and not user.is_verified):
             raise InvalidSignInCodeError
         return found, user

@@ -12,6 +12,7 @@ from app.domain.throttles.services import ThrottleService
 from app.domain.totp.errors import TotpAlreadyEnabledError, WrongCodeError
 from app.domain.totp.jobs import send_recovery_code_notice, send_recovery_codes_notice, send_totp_notice
 from app.domain.totp.models import Authenticator, RecoveryCode
+from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
@@ -65,8 +66,12 @@ class TotpService(Service[Authenticator]):
     def confirm(self, me: Principal, code: str, *, keys: SecretKeys) -> list[str]:
         """Enable it, end all other sessions (they have proved less), and return the recovery codes.
 
-        Raises NotFoundError without a secret, TotpAlreadyEnabledError, or WrongCodeError.
+        Raises NotFoundError without a secret, TotpAlreadyEnabledError, WrongCodeError, or NotAuthenticatedError when
+        the session has ended meanwhile. The user's row is locked: a sign-in that was not asked for a code is waited
+        for, and ended with the others.
         """
+        self.session.execute(select(User.id).where(User.id == me.id).with_for_update(key_share=True))
+        SessionService(self.session).refuse_ended(me.session_id)
         found = self._locked(me.id)
         if found is None:
             raise NotFoundError
