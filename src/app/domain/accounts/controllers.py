@@ -230,11 +230,15 @@ class UserController(Controller):
         """Change an account. Fields that are left out stay as they are.
 
         Who is deactivated, no longer an administrator, or gets a new address, is signed out everywhere at once and
-        loses the API keys. `email` and `is_superuser` need a recent sign-in.
+        loses the API keys; with a new address, also the linked providers. `email` and `is_superuser` need a recent
+        sign-in, and so does whether an administrator is active.
         """
         if data.email is not UNSET or data.is_superuser is not UNSET:
             refuse_old_sign_in(me)
-        return UserRead.of(accounts.update_account(user_id, data, by=me.id))
+        user = accounts.update_account(user_id, data, by=me.id)
+        if user.is_superuser and data.is_active is not UNSET:
+            refuse_old_sign_in(me)
+        return UserRead.of(user)
 
     @delete("/{user_id:uuid}", guards=[recently_authenticated], scope=None)
     def delete_user(
@@ -258,5 +262,8 @@ class UserAccessController(Controller):
 
     @post("/password-reset", status_code=HTTP_202_ACCEPTED)
     def reset_user_password(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:
-        """Take somebody's password away, with all sessions and API keys, and ask them by mail to choose another."""
+        """Take somebody's password away, with all sessions, API keys and linked providers.
+
+        They are asked by mail to choose another. The second factor stays.
+        """
         accounts.take_password(user_id, by=me.id)

@@ -168,15 +168,15 @@ class AccountService(Service[User]):
             self._users.end_access(user_id, reason="deactivated")
         elif was_administrator and not user.is_superuser:
             self._users.end_access(user_id, reason="demoted")
-        elif user.email != old_address:
-            self._users.end_access(user_id, reason="email_changed")
+        if user.email != old_address:
+            self._users.shut_out(user_id, reason="email_changed")
         return user
 
     def take_password(self, user_id: UUID, *, by: UUID | None = None) -> None:
         """With all access; a link for another one is sent. Raises NotFoundError, PermissionDeniedError."""
         user = self._lock_account(user_id, by=by)
         user.password_hash = None
-        self._users.end_access(user_id, reason="password_reset")
+        self._users.shut_out(user_id, reason="password_reset")
         self._confirmations.void(user_id)
         self._invite(user)
 

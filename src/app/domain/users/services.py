@@ -123,11 +123,15 @@ class UserService(Service[User]):
         SessionService(self.session).end_all(user_id, reason=reason)
         ApiKeyService(self.session).revoke(ApiKey.user_id == user_id)
 
+    def shut_out(self, user_id: UUID, *, reason: str) -> None:
+        """As `end_access`, and no provider signs anybody in any more. The second factor stays."""
+        self.end_access(user_id, reason=reason)
+        self.session.execute(delete(Identity).where(Identity.user_id == user_id))
+
     def hand_over(self, user_id: UUID, *, reason: str) -> None:
         """Whatever lets anybody in, but the password: the account belongs to the owner of its mailbox from now on."""
-        self.end_access(user_id, reason=reason)
+        self.shut_out(user_id, reason=reason)
         TotpService(self.session).remove_of(user_id)
-        self.session.execute(delete(Identity).where(Identity.user_id == user_id))
 
     def has_administrator(self) -> bool:
         return self.exists(User.is_superuser.is_(True), User.is_active.is_(True))
