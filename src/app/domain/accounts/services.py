@@ -234,7 +234,8 @@ class AccountService(Service[User]):
         """Sessions end that somebody with the old one may have (ASVS 7.4.3)."""
         user.password_hash = password_hash
         self._sessions.end_all(user.id, but=but, reason="password_changed")
-        enqueue(self.session, send_password_notice, user_id=user.id, changed_at=utc_now())
+        key = user.notice_key("password-notice")
+        enqueue(self.session, send_password_notice, key=key, once=bool(key), user_id=user.id, changed_at=utc_now())
 
     def _move(self, user: User, email: str) -> None:
         self._refuse_taken(email, user_id=user.id)

@@ -82,7 +82,7 @@ class IdentityService(Service[Identity]):
         if person.is_email_verified and person.email == user.email:
             user.is_verified = True
         if known is None:
-            self._notify(identity, was_reclaimed=False)
+            self._notify(identity, was_reclaimed=False, key=user.notice_key("identity-notice"))
         return identity
 
     def unlink(self, identity_id: UUID, *, user_id: UUID, issuers: Collection[str]) -> None:
@@ -117,10 +117,12 @@ class IdentityService(Service[Identity]):
             raise IdentityTakenError
         return identity
 
-    def _notify(self, identity: Identity, *, was_reclaimed: bool) -> None:
+    def _notify(self, identity: Identity, *, was_reclaimed: bool, key: str | None = None) -> None:
         enqueue(
             self.session,
             send_identity_notice,
+            key=key,
+            once=bool(key),
             user_id=identity.user_id,
             identity_id=identity.id,
             was_reclaimed=was_reclaimed,

@@ -163,8 +163,7 @@ class SessionService(Service[UserSession]):
             raise InvalidCredentialsError
 
     def _notify_of_new_device(self, row: UserSession, user: User) -> None:
-        """Once a day before the address is verified: who knows whose it is."""
-        key = None if user.is_verified else f"new-device:{user.id}:{utc_now().date()}"
+        key = user.notice_key("new-device")
         enqueue(self.session, send_new_device_notice, key=key, once=bool(key), session_id=row.id)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:

@@ -70,7 +70,7 @@ class TotpService(Service[Authenticator]):
         the session has ended meanwhile. The user's row is locked: a sign-in that was not asked for a code is waited
         for, and ended with the others.
         """
-        self.session.execute(select(User.id).where(User.id == me.id).with_for_update(key_share=True))
+        self.session.scalars(select(User).where(User.id == me.id).with_for_update(key_share=True)).one()
         SessionService(self.session).refuse_ended(me.session_id)
         found = self._locked(me.id)
         if found is None:
@@ -82,7 +82,7 @@ class TotpService(Service[Authenticator]):
             raise WrongCodeError
         found.confirmed_at, found.last_step = utc_now(), step
         SessionService(self.session).end_all(me.id, but=me.session_id, reason="totp_enabled")
-        enqueue(self.session, send_totp_notice, user_id=me.id, is_enabled=True, at_time=found.confirmed_at)
+        self._notify(me.id, is_enabled=True)
         return self._new_recovery_codes(me.id)
 
     def disable(self, user_id: UUID) -> None:
@@ -93,7 +93,7 @@ class TotpService(Service[Authenticator]):
             raise NotFoundError
         self.session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
         if found.confirmed_at:
-            enqueue(self.session, send_totp_notice, user_id=user_id, is_enabled=False, at_time=utc_now())
+            self._notify(user_id, is_enabled=False)
 
     def remove_of(self, user_id: UUID) -> None:
         """For an account that somebody else gets: no mail, for it is not theirs to know."""
@@ -105,7 +105,9 @@ class TotpService(Service[Authenticator]):
         found = self._locked(user_id)
         if found is None or found.confirmed_at is None:
             raise NotFoundError
-        enqueue(self.session, send_recovery_codes_notice, user_id=user_id, at_time=utc_now())
+        key = self.session.get_one(User, user_id).notice_key("recovery-codes-notice")
+        now = utc_now()
+        enqueue(self.session, send_recovery_codes_notice, key=key, once=bool(key), user_id=user_id, at_time=now)
         return self._new_recovery_codes(user_id)
 
     def verify(self, user_id: UUID, code: str, *, address: str, keys: SecretKeys) -> None:
@@ -120,6 +122,18 @@ class TotpService(Service[Authenticator]):
             throttles.fail(attempt)
             raise WrongCodeError
         throttles.succeed(attempt)
+
+    def _notify(self, user_id: UUID, *, is_enabled: bool) -> None:
+        key = self.session.get_one(User, user_id).notice_key("totp-on" if is_enabled else "totp-off")
+        enqueue(
+            self.session,
+            send_totp_notice,
+            key=key,
+            once=bool(key),
+            user_id=user_id,
+            is_enabled=is_enabled,
+            at_time=utc_now(),
+        )
 
     def _use_code(self, user_id: UUID, code: str, keys: SecretKeys) -> bool:
         """One statement says that the step was not used before: of several at once, one is right."""

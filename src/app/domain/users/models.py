@@ -3,7 +3,7 @@ from datetime import datetime
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.lib.db.models import Model
+from app.lib.db.models import Model, utc_now
 
 
 class User(Model):
@@ -29,3 +29,7 @@ class User(Model):
         Those who came from a provider may have no last name.
         """
         return f"{self.first_name} {self.last_name}".strip() if self.is_verified else ""
+
+    def notice_key(self, kind: str) -> str | None:
+        """For `enqueue` with `once`. Who knows whose an unverified address is: it gets one notice of a kind a day."""
+        return None if self.is_verified else f"{kind}:{self.id}:{utc_now().date()}"
