@@ -2,6 +2,7 @@
 
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pyotp
@@ -55,3 +56,30 @@ def test_notices_to_an_address_that_nobody_proved_come_once_a_day_of_each_kind(
 
     subjects = Counter(mail["Subject"] for mail in keel.mails_to(email))
     assert [said for said in subjects.items() if said[1] > 1] == []
+
+
+@pytest.mark.attack(1)
+def test_registering_and_leaving_over_and_over_floods_no_mailbox(keel: Keel) -> None:
+    email = f"{uuid4().hex}@example.com"
+    for _ in range(12):
+        keel.sign_up(email)
+        with keel.client(token=keel.sign_in(email)["access_token"]) as client:
+            client.delete("/users/me").raise_for_status()
+
+    other = keel.sign_up()
+    keel.mail_to(other, subject="Confirm your address")
+    subjects = Counter(mail["Subject"] for mail in keel.mails_to(email))
+    assert (subjects["Your account at Keel was deleted"], subjects["Confirm your address at Keel"]) == (1, 10)
+
+
+@pytest.mark.attack(1)
+def test_many_accounts_that_want_an_address_flood_no_mailbox(keel: Keel) -> None:
+    wanted = f"{uuid4().hex}@example.com"
+    for _ in range(12):
+        with keel.client(token=keel.sign_in(keel.sign_up())["access_token"]) as client:
+            answer = client.post("/users/me/email", json={"email": wanted, "password": PASSWORD})
+        assert answer.status_code == 202
+
+    other = keel.sign_up()
+    keel.mail_to(other, subject="Confirm your address")
+    assert len(keel.mails_to(wanted)) == 10

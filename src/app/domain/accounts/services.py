@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
@@ -195,6 +196,7 @@ class AccountService(Service[User]):
         stays until no access token can be left: a process that starts meanwhile must know that they have ended.
         """
         closure = Closure(id=uuid7(), user_id=user.id, email=user.email)
+        key = None if user.is_verified else _farewell_key(user.email)
         self.session.add(closure)
         AvatarService(self.session).remove_of(user.id)
         self._confirmations.void_everything(user.id)
@@ -204,7 +206,7 @@ class AccountService(Service[User]):
         user.is_active = user.is_verified = user.is_superuser = False
         self.session.flush()
         self._users.hand_over(user.id, reason="account_deleted")
-        enqueue(self.session, send_farewell, closure_id=closure.id)
+        enqueue(self.session, send_farewell, key=key, once=bool(key), closure_id=closure.id)
         enqueue(self.session, remove_closed_account, after=token_lifetime + CLOSED_FOR, user_id=user.id)
 
     def _invite(self, user: User) -> None:
@@ -275,6 +277,11 @@ def _refuse_former_administrator(by: UUID | None, administrators: AbstractSet[UU
     """The token of the one who asks was good when the request came. None: an operator at a command line."""
     if by is not None and by not in administrators:
         raise PermissionDeniedError
+
+
+def _farewell_key(email: str) -> str:
+    """Once a day to an address that nobody proved, however often somebody registers with it and leaves."""
+    return f"farewell:{hashlib.sha256(email.encode()).hexdigest()}:{utc_now().date()}"
 
 
 def _removes_administrator(changes: AccountUpdate) -> bool:

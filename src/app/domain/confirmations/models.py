@@ -30,7 +30,7 @@ class Confirmation(Model):
     __tablename__ = "confirmations"
     __table_args__ = (
         Index(None, "user_id", "purpose"),
-        Index("ix_confirmations_undo", "email", postgresql_where="purpose = 'email_undo'"),
+        Index(None, "email", "purpose"),
     )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
