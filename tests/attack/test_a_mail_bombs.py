@@ -39,7 +39,7 @@ def switch_codes(client: httpx.Client, fake: FakeProvider) -> None:
 def link_and_unlink(client: httpx.Client, fake: FakeProvider) -> None:
     for _ in range(2):
         assert link(client, fake) == {"linked": fake.name}
-        [identity] = client.get(PATH).json()
+        [identity] = client.get(PATH).json()["items"]
         client.delete(f"{PATH}/{identity['id']}").raise_for_status()
 
 

@@ -191,7 +191,7 @@ def test_an_identity_of_somebody_else_cannot_be_linked(
 
     with keel.client(token=eve["access_token"]) as client:
         result = link(client, visitor.fake)
-        assert client.get(PATH).json() == []
+        assert client.get(PATH).json()["items"] == []
 
     assert result == {"error": "identity_taken"}
 
@@ -208,7 +208,7 @@ def test_a_victims_browser_cannot_be_made_to_link_its_identity_to_an_attackers_a
 
         answer = visitor.come_back(lure)
 
-        assert client.get(PATH).json() == []
+        assert client.get(PATH).json()["items"] == []
     assert answer.json()["code"] == "invalid_state"
 
 
@@ -220,7 +220,7 @@ def test_the_last_way_in_cannot_be_unlinked_by_two_at_once_either(
     tokens = visitor.sign_in()
     with keel.client(token=tokens["access_token"]) as client:
         assert link(client, fakes["other"]) == {"linked": "other"}
-        ids = [each["id"] for each in client.get(PATH).json()]
+        ids = [each["id"] for each in client.get(PATH).json()["items"]]
 
     def unlink(number: int) -> httpx.Response:
         with keel.client((keel.here, keel.there)[number], token=tokens["access_token"]) as client:
@@ -242,7 +242,7 @@ def test_unlinking_ends_what_was_signed_in_through_it_at_both_processes(
     vouch(visitor.fake, email)
     through_it, with_password = visitor.sign_in(), keel.sign_in(email)
     with keel.client(token=with_password["access_token"]) as client:
-        [identity] = client.get(PATH).json()
+        [identity] = client.get(PATH).json()["items"]
         assert client.delete(f"{PATH}/{identity['id']}").status_code == 204
 
     with keel.client(keel.there) as there:

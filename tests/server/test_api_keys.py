@@ -230,7 +230,7 @@ def test_revocations_are_forgotten_when_no_answer_can_be_older(monkeypatch: pyte
 
 def test_no_key_is_believed_while_revocations_are_unknown(with_key: MakeKey, monkeypatch: pytest.MonkeyPatch) -> None:
     program = with_key()
-    monkeypatch.setattr(authentication, "MAX_LAG", -1)
+    monkeypatch.setattr(authentication, "MAX_LAG", float("-inf"))
 
     assert program.get("/items").status_code == 503
 

@@ -58,7 +58,7 @@ def test_more_tokens_than_fit_the_cache_are_all_good(monkeypatch: pytest.MonkeyP
 
 def test_no_token_is_believed_while_revocations_are_unknown(as_user: AsUser, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = as_user()
-    monkeypatch.setattr(authentication, "MAX_LAG", -1)
+    monkeypatch.setattr(authentication, "MAX_LAG", float("-inf"))
 
     answer = ada.get("/users/me")
 

@@ -127,7 +127,7 @@ def test_an_access_cookie_that_comes_twice_is_nobodys(client: Client) -> None:
 def test_no_cookie_is_believed_while_revocations_are_unknown(
     client: Client, csrf_token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "MAX_LAG", -1)
+    monkeypatch.setattr(authentication, "MAX_LAG", float("-inf"))
 
     assert client.get(ME).status_code == client.post(ITEMS, headers=meant(csrf_token)).status_code == 503
 

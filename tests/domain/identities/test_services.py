@@ -35,7 +35,7 @@ def test_a_provider_is_linked_listed_used_and_unlinked(
     ada = as_user(password_hash="a hash")
 
     assert link(visitor, ada) == {"linked": "fake"}
-    [identity] = ada.get("/users/me/identities").json()
+    [identity] = ada.get("/users/me/identities").json()["items"]
     through_it = visitor.sign_in()
     unlinked = ada.delete(f"/users/me/identities/{identity['id']}")
     jobs.run()
@@ -43,7 +43,7 @@ def test_a_provider_is_linked_listed_used_and_unlinked(
     assert identity["provider"] == "fake"
     assert unlinked.status_code == 204
     assert visitor.me(through_it).status_code == 401
-    assert ada.get("/users/me/identities").json() == []
+    assert ada.get("/users/me/identities").json()["items"] == []
     assert [mail["Subject"] for mail in mailbox] == ["A new way to sign in to Keel"]
 
 
@@ -51,7 +51,7 @@ def test_linking_twice_changes_nothing(visitor: Visitor, as_user: Callable[..., 
     ada = as_user()
 
     assert [link(visitor, ada), link(visitor, ada)] == [{"linked": "fake"}] * 2
-    assert len(ada.get("/users/me/identities").json()) == 1
+    assert len(ada.get("/users/me/identities").json()["items"]) == 1
 
 
 def test_an_identity_of_somebody_else_is_not_linked(visitor: Visitor, as_user: Callable[..., SignedIn]) -> None:
@@ -59,7 +59,7 @@ def test_an_identity_of_somebody_else_is_not_linked(visitor: Visitor, as_user: C
     link(visitor, ada)
 
     assert link(visitor, eve) == {"error": "identity_taken"}
-    assert eve.get("/users/me/identities").json() == []
+    assert eve.get("/users/me/identities").json()["items"] == []
 
 
 def test_linking_proves_ones_own_address_and_no_other(
@@ -92,25 +92,25 @@ def test_the_last_way_in_stays(visitor: Visitor, as_user: Callable[..., SignedIn
     link(visitor, ada)
     session.add(IdentityFactory.build(user_id=ada.user.id))  # of a provider that is no longer configured
     session.commit()
-    usable = next(each for each in ada.get("/users/me/identities").json() if each["provider"] == "fake")
+    usable = next(each for each in ada.get("/users/me/identities").json()["items"] if each["provider"] == "fake")
     mine = session.scalars(select(Identity).where(Identity.issuer == visitor.fake.issuer)).one()
 
     refused = ada.delete(f"/users/me/identities/{mine.id}")
 
     assert usable["id"] == str(mine.id)
     assert (refused.status_code, refused.json()["code"]) == (409, "last_sign_in_method")
-    assert len(ada.get("/users/me/identities").json()) == 2
+    assert len(ada.get("/users/me/identities").json()["items"]) == 2
 
 
 def test_nobody_unlinks_what_is_somebody_elses(visitor: Visitor, as_user: Callable[..., SignedIn]) -> None:
     ada, eve = as_user(password_hash="a hash"), as_user(password_hash="a hash")
     link(visitor, ada)
-    [identity] = ada.get("/users/me/identities").json()
+    [identity] = ada.get("/users/me/identities").json()["items"]
 
     answers = [eve.delete(f"/users/me/identities/{each}") for each in (identity["id"], uuid4())]
 
     assert [answer.status_code for answer in answers] == [404, 404]
-    assert len(ada.get("/users/me/identities").json()) == 1
+    assert len(ada.get("/users/me/identities").json()["items"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_sessions_of_other_identities_outlive_an_unlinking(
 ) -> None:
     ada = as_user(password_hash="a hash")
     link(visitor, ada)
-    [identity] = ada.get("/users/me/identities").json()
+    [identity] = ada.get("/users/me/identities").json()["items"]
     visitor.sign_in()
 
     ada.delete(f"/users/me/identities/{identity['id']}")

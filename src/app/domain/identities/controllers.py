@@ -14,6 +14,7 @@ from app.domain.identities.schemas import (
     Destination,
     IdentityCreate,
     IdentityRead,
+    IdentitySort,
     Mode,
     ProviderRead,
 )
@@ -32,6 +33,7 @@ from app.lib.access import CurrentUser, authenticated, public, recently_authenti
 from app.lib.dependencies import AppSettings, CookieIssuing, SocialProviders, UnitsOfWork
 from app.lib.errors import ApplicationError, NotAuthenticatedError
 from app.lib.outgoing import ProviderUnavailableError
+from app.lib.pagination import Page, PageQuery, contains
 from app.lib.random_secrets import new_secret
 from app.lib.redirections import safe_destination
 from app.lib.routing import delete, get, post
@@ -142,10 +144,16 @@ class MyIdentityController(Controller):
     tags = ["users"]
 
     @get(guards=[authenticated])
-    def list_my_identities(self, identities: IdentityService, me: CurrentUser) -> list[IdentityRead]:
+    def list_my_identities(
+        self,
+        identities: IdentityService,
+        me: CurrentUser,
+        page: PageQuery,
+        sort: FromQuery[IdentitySort] = "created_at",
+    ) -> Page[IdentityRead]:
         """List the providers with whom I can sign in."""
-        mine = identities.get_many(Identity.user_id == me.id, order_by=Identity.created_at.asc())
-        return [IdentityRead.of(identity) for identity in mine]
+        text = contains(page.q, Identity.provider, Identity.email)
+        return identities.page(Identity.user_id == me.id, text, page=page, sort=sort, into=IdentityRead)
 
     @post(status_code=HTTP_200_OK, guards=[recently_authenticated], gate="providers")
     def create_my_identity(

@@ -8,6 +8,7 @@ from app.lib.redirections import MAX_LENGTH
 from app.lib.schema import Schema
 
 Destination = Annotated[str, Meta(max_length=MAX_LENGTH, examples=["https://app.example.com/signed-in"])]
+IdentitySort = Literal["created_at", "-created_at"]
 Mode = Literal["cookies", "code"]
 ProviderName = Annotated[str, Meta(max_length=40, examples=["google"])]
 
