@@ -11,6 +11,7 @@ from tests.attack.test_f_address_changes import new_email, verified
 from tests.attack.test_g_identities import link
 from tests.attack.test_j_users import Person
 from tests.fake_provider import FakeProvider
+from tests.links import token_in
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.e2e
@@ -43,6 +44,25 @@ def test_a_provider_that_a_thief_linked_does_not_outlive_what_an_administrator_d
             assert take_away(client, user_id).is_success
 
         assert visitor.exchange(under_way).status_code == 401
+        assert visitor.arrive() == {"error": "email_not_verified"}
+
+
+@pytest.mark.attack(40)
+def test_neither_the_key_nor_the_provider_of_a_thief_outlives_a_new_password(
+    keel: Keel, fakes: dict[str, FakeProvider]
+) -> None:
+    email = verified(keel)
+    with keel.client(token=keel.sign_in(email)["access_token"]) as thief, keel.client() as owner:
+        visitor = Visitor(thief, fakes["fake"])
+        assert link(thief, visitor.fake) == {"linked": "fake"}
+        key = thief.post("/users/me/api-keys", json={"name": "thief", "scopes": ["items:read"]}).json()["key"]
+        owner.post("/auth/password/forgot", json={"email": email}).raise_for_status()
+        token = token_in(keel.mail_to(email, subject="Choose a new password"))
+
+        reset = owner.post("/auth/password/reset", json={"token": token, "password": "four unrelated words"})
+
+        assert reset.status_code == 200
+        assert owner.get("/items", headers={"Authorization": f"Bearer {key}"}).status_code == 401
         assert visitor.arrive() == {"error": "email_not_verified"}
 
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
+from app.lib.settings import CHECKOUT
 from app.server.plugins import alchemy_config
 
 pytestmark = pytest.mark.integration
@@ -102,3 +104,11 @@ def test_a_new_revision_is_written_in_the_projects_style(
     script = next(Path(config.alembic_config.script_location, "versions").glob("9999*"))
     assert 'op.add_column("users", sa.Column("phone"' in script.read_text()
     assert subprocess.run([sys.executable, "-m", "ruff", "format", "--check", script], check=False).returncode == 0
+
+
+def test_the_readme_gives_the_next_revision_its_number() -> None:
+    newest = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+    [said] = re.findall(r"--rev-id (\d+)", (CHECKOUT / "README.md").read_text())
+
+    assert int(said) == int(newest) + 1

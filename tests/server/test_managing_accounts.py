@@ -6,6 +6,7 @@ from email.message import EmailMessage
 from typing import Any
 from uuid import uuid4
 
+import pyotp
 import pytest
 import time_machine
 from sqlalchemy import Connection, func, select
@@ -217,3 +218,18 @@ def test_a_deleted_account_is_gone_with_all_that_belongs_to_it(
     assert ada.user.email not in str(admin.get("/users").json())
     jobs.run()
     assert connection.scalar(select(func.count()).where(UserSession.user_id == ada.user.id)) == 0
+
+
+def test_a_second_factor_is_taken_off_whoever_has_lost_it(
+    admin: SignedIn, as_user: AsUser, jobs: InlineJobs, mailbox: list[EmailMessage]
+) -> None:
+    ada = as_user()
+    totp = pyotp.TOTP(ada.post("/users/me/totp").json()["secret"])
+    ada.post("/users/me/totp/confirm", json={"totp": totp.now()})
+
+    answers = [admin.delete(f"/users/{ada.user.id}/totp").status_code for _ in range(2)]
+    jobs.run()
+
+    assert answers == [204, 404]
+    assert ada.get("/users/me/totp").json()["is_enabled"] is False
+    assert "off" in mailbox[-1]["Subject"]

@@ -24,7 +24,7 @@ from watchfiles import watch
 
 from app.lib.db.database import reason_of
 from app.lib.errors import ApplicationError
-from app.lib.settings import CHECKOUT, Settings, get_settings
+from app.lib.settings import CHECKOUT, LOOPBACK, Settings, get_settings
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
 from app.server.processes import ChildProcess, ProcessError
@@ -211,8 +211,11 @@ def _refuse_ended(children: Sequence[ChildProcess]) -> None:
 
 
 def _welcome(settings: Settings, host: str, port: int, *, mailbox_path: str | None) -> str:
+    """Where PUBLIC_URL says, when nobody has set it: with cookies, pages of any other name are strangers."""
     shown = LOOPBACK_OF.get(host, host)
+    is_local = "public_url" not in settings.model_fields_set and shown in LOOPBACK
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    address = f"http://localhost:{port}" if is_local else address
     mail = f"\n  Mail           {address}{mailbox_path}" if mailbox_path else ""
     return (
         f"\n  API            {address}{settings.api_v1_prefix}"

@@ -23,6 +23,7 @@ from app.domain.accounts.schemas import (
 )
 from app.domain.accounts.services import AccountService, is_not_closed
 from app.domain.registrations.services import RegistrationService
+from app.domain.totp.services import TotpService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access import (
@@ -259,6 +260,11 @@ class UserAccessController(Controller):
     def end_user_sessions(self, user_id: FromPath[UUID], accounts: AccountService) -> None:
         """Sign somebody out everywhere. API keys go on."""
         accounts.sign_out(user_id)
+
+    @delete("/totp", guards=[recently_authenticated])
+    def delete_user_totp(self, user_id: FromPath[UUID], totp: TotpService) -> None:
+        """Let somebody who has lost their app and their codes sign in without. They are told by mail."""
+        totp.disable(user_id)
 
     @post("/password-reset", status_code=HTTP_202_ACCEPTED)
     def reset_user_password(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:

@@ -81,6 +81,7 @@ class AccountService(Service[User]):
             self._users.hand_over(user.id, reason="password_reset")
         user.is_verified = True
         self._set_password(user, passwords.hash(password))
+        self._users.shut_out(user.id, reason="password_changed")
         self._confirmations.void(user.id)
         ThrottleService(self.session).forget(user, keys=keys, address=address)
         return user

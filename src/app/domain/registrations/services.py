@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 
 from app.domain.confirmations.models import Purpose
 from app.domain.confirmations.services import ConfirmationService
+from app.domain.files.services import AvatarService
 from app.domain.registrations.errors import AddressReservedError
 from app.domain.registrations.jobs import send_registration_notice
 from app.domain.users.models import User
@@ -97,6 +98,7 @@ class RegistrationService(Service[User]):
         user.is_verified = True
         self.session.flush()
         self._users.hand_over(user.id, reason="reclaimed")
+        AvatarService(self.session).remove_of(user.id)
         self._confirmations.void_everything(user.id)
 
     def request_verification(self, email: str) -> None:

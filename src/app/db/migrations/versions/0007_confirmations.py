@@ -34,9 +34,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_confirmations_user_id"), "confirmations", ["user_id", "purpose"], unique=False)
     op.create_index(op.f("ix_confirmations_expires_at"), "confirmations", ["expires_at"], unique=False)
-    op.create_index(
-        "ix_confirmations_undo", "confirmations", ["email"], unique=False, postgresql_where="purpose = 'email_undo'"
-    )
+    op.create_index(op.f("ix_confirmations_email"), "confirmations", ["email", "purpose"], unique=False)
     op.create_table(
         "closures",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -52,7 +50,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("closures")
-    op.drop_index("ix_confirmations_undo", table_name="confirmations", postgresql_where="purpose = 'email_undo'")
+    op.drop_index(op.f("ix_confirmations_email"), table_name="confirmations")
     op.drop_index(op.f("ix_confirmations_expires_at"), table_name="confirmations")
     op.drop_index(op.f("ix_confirmations_user_id"), table_name="confirmations")
     op.drop_table("confirmations")
