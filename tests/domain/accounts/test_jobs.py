@@ -69,7 +69,7 @@ def test_a_known_address_is_told_and_nothing_says_who_asked(
     [message] = mailbox
     assert message["To"] == f"Zoë Brontë <{zoe.email}>"
     assert message["Subject"] == "You already have an account at Keel"
-    assert text_of(message).startswith("Hello Zoë Brontë,\n\non ")
+    assert text_of(message).startswith("Hello Zoë Brontë,\n\nOn ")
 
 
 def test_a_known_address_is_told_once_a_day(
