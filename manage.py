@@ -50,7 +50,7 @@ CHECKS = (
     ("format", ("ruff", "format", "--check", ".")),
     ("lint", ("ruff", "check", ".")),
     ("types", ("mypy",)),
-    ("tests and coverage", ("pytest", "-n", "3", "--cov", "--ignore=tests/load")),
+    ("tests and coverage", ("pytest", "-n", "3", "--dist", "worksteal", "--cov", "--ignore=tests/load")),
     ("tests under load, which need the machine to themselves", ("pytest", "tests/load")),
 )
 

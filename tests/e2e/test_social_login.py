@@ -31,7 +31,7 @@ class Social:
         """A browser that has been there and back, and the fragment it came back with."""
         browser = self.server.client()
         self._browsers.append(browser)
-        sent = browser.get(f"/auth/providers/{name}/authorize", params={"next": "/done"})
+        sent = browser.get(f"/auth/providers/{name}/authorize", params={"next": "/done", "mode": "code"})
         back = self.provider.sign_in(sent.headers["Location"], person)
         landed = browser.get(f"/auth/providers/{name}/callback", params=back)
         assert landed.status_code == 302, landed.text

@@ -56,7 +56,7 @@ class JobWorker(Worker[Any]):
     ) -> None:
         worker_id = uuid4().hex
         self._queue = JobQueue(url, worker_id=worker_id, recover=self._recover)
-        super().__init__(self._queue, [], id=worker_id, concurrency=concurrency, timers=TIMERS)
+        super().__init__(self._queue, [], id=worker_id, concurrency=concurrency, timers=TIMERS, startup=self._announce)
         self.bookkeeping = Bookkeeping(database)
         self.runner = JobRunner(
             jobs, database=database, resources=resources, concurrency=concurrency, bookkeeping=self.bookkeeping
@@ -71,12 +71,15 @@ class JobWorker(Worker[Any]):
     async def serve(self) -> bool:
         """Until it is told to stop. False when a thread still runs, because its job did not end in time."""
         await self._until_connected()
-        logger.info("worker started", concurrency=self.concurrency)
         try:
             await self.start()
         finally:
             await self.queue.disconnect()
         return not self._running
+
+    async def _announce(self, _: Any) -> None:
+        """Only now do signals stop it in order."""
+        logger.info("worker started", concurrency=self.concurrency)
 
     async def process(self) -> bool:
         """One turn of one slot: wait for a job, and stay with it."""
