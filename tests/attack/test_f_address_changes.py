@@ -8,7 +8,7 @@ import pytest
 
 from tests.attack.conftest import Keel
 from tests.links import token_in
-from tests.live import PASSWORD
+from tests.live import PASSWORD, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -31,6 +31,14 @@ def verified(keel: Keel) -> str:
 def post(keel: Keel, path: str, *, access_token: str | None = None, **body: str) -> httpx.Response:
     with keel.client(keel.there, token=access_token) as client:
         return client.post(path, json=body)
+
+
+def assert_signed_out(keel: Keel, tokens: dict[str, str]) -> None:
+    """At once where `post` has ended the session; at the other process as soon as PostgreSQL has told it."""
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    with keel.client(keel.there, headers=headers) as there, keel.client(keel.here, headers=headers) as here:
+        assert there.get("/users/me").status_code == 401
+        wait_until(lambda: here.get("/users/me").status_code == 401, seconds=5)
 
 
 def login(keel: Keel, email: str, password: str = PASSWORD) -> int:
@@ -94,8 +102,7 @@ def test_an_address_changes_when_the_new_one_confirms_and_the_old_one_may_undo_i
     undo = token_in(keel.mail_to(old, subject=CHANGED))
     assert post(keel, "/auth/email/undo", token=undo).json() == {"email": old}
 
-    with keel.client(token=thief["access_token"]) as client:
-        assert client.get("/users/me").status_code == 401
+    assert_signed_out(keel, thief)
     assert (login(keel, old), login(keel, new)) == (401, 401)  # the thief knows the password
     reset = token_in(keel.mail_to(old, subject="Choose a password"))
     assert post(keel, "/auth/password/reset", token=reset, password=NEW).status_code == 200
@@ -195,8 +202,7 @@ def test_a_new_password_ends_all_sessions_and_all_links_and_proves_the_address(k
 
     assert post(keel, "/auth/verification/confirm", token=verification).status_code == 400
     assert post(keel, "/auth/email/confirm", token=moving).status_code == 400
-    with keel.client(token=session["access_token"]) as client:
-        assert client.get("/users/me").status_code == 401
+    assert_signed_out(keel, session)
     assert flags(keel, email) == (True, True)
     keel.mail_to(email, subject="Your password at Keel was changed")
 
