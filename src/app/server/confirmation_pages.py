@@ -16,6 +16,7 @@ from app.domain.confirmations.models import Purpose
 from app.lib.access import public
 from app.lib.errors import NotFoundError
 from app.lib.settings import Settings
+from app.server.static_files import static_files
 
 CONFIRM_PATH = "/confirm"
 STATIC = Path(__file__).parent / "static"
@@ -82,7 +83,7 @@ def confirmation_pages(settings: Settings) -> Router:
         )
         for purpose, page in PAGES.items()
     }
-    files = {name: (STATIC / name).read_bytes() for name in FILES}
+    files = {name: (media_type, (STATIC / name).read_bytes()) for name, media_type in FILES.items()}
 
     @get("/{purpose:str}")
     async def show_page(purpose: FromPath[str]) -> Response[str]:
@@ -90,15 +91,9 @@ def confirmation_pages(settings: Settings) -> Router:
             raise NotFoundError
         return Response(pages[purpose], media_type=MediaType.HTML, headers={"Content-Security-Policy": POLICY})
 
-    @get("/static/{name:str}")
-    async def show_file(name: FromPath[str]) -> Response[bytes]:
-        if name not in files:
-            raise NotFoundError
-        return Response(files[name], media_type=FILES[name])
-
     return Router(
         CONFIRM_PATH,
-        route_handlers=[show_page, show_file],
+        route_handlers=[show_page, static_files(files)],
         guards=[public],
         opt={"rate_limit": None},
         include_in_schema=False,

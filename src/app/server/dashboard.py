@@ -5,13 +5,11 @@ from html import escape
 from pathlib import Path
 
 from litestar import Response, Router, get
-from litestar.params import FromPath
-from litestar.status_codes import HTTP_200_OK
 from saq.web.common import STATIC_PATH
 
 from app.lib.access import public
-from app.lib.errors import NotFoundError
 from app.lib.settings import Settings
+from app.server.static_files import static_files
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -57,16 +55,9 @@ def job_dashboard(settings: Settings) -> Router:
     async def show_dashboard() -> Response[str]:
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
-    @get("/static/{name:str}")
-    async def show_file(name: FromPath[str]) -> Response[bytes]:
-        if name not in files:
-            raise NotFoundError
-        media_type, content = files[name]
-        return Response(content, status_code=HTTP_200_OK, media_type=media_type)
-
     return Router(
         root,
-        route_handlers=[show_dashboard, show_file],
+        route_handlers=[show_dashboard, static_files(files)],
         guards=[public],
         opt={"rate_limit": None},
         include_in_schema=False,
