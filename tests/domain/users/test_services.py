@@ -1,7 +1,4 @@
-from typing import Any
-
 import pytest
-from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
 from app.domain.users.errors import InvalidCredentialsError, WrongPasswordError
@@ -14,18 +11,6 @@ from tests.factories.users import UserFactory
 pytestmark = pytest.mark.integration
 
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture
-def statements(connection: Connection) -> list[str]:
-    """Fills with the SQL that is executed from now on."""
-    sent: list[str] = []
-
-    @event.listens_for(connection, "before_cursor_execute")
-    def note(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    return sent
 
 
 @pytest.fixture
