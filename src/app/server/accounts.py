@@ -5,12 +5,12 @@ import secrets
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.schemas import AccountUpdate, UserRead
-from app.domain.accounts.services import AccountService, is_not_closed
+from app.domain.accounts.services import AccountService, is_named, is_not_closed
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
 from app.lib.errors import NotFoundError
-from app.lib.pagination import Page, PageRequest, contains
+from app.lib.pagination import Page, PageRequest
 from app.lib.passwords import Passwords
 
 
@@ -25,9 +25,8 @@ class Accounts:
         """In the order of addresses; `q` looks into addresses and names."""
 
         def read(session: Session) -> Page[UserRead]:
-            text = contains(q, User.email, User.first_name + " " + User.last_name)
             page = PageRequest(limit=limit, offset=offset)
-            return AccountService(session).page(is_not_closed(), text, page=page, sort="email", into=UserRead)
+            return AccountService(session).page(is_not_closed(), is_named(q), page=page, sort="email", into=UserRead)
 
         return self._database.read(read)
 

@@ -21,7 +21,7 @@ from app.domain.accounts.schemas import (
     UserSort,
     UserUpdate,
 )
-from app.domain.accounts.services import AccountService, is_not_closed
+from app.domain.accounts.services import AccountService, is_named, is_not_closed
 from app.domain.registrations.services import RegistrationService
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
@@ -35,7 +35,7 @@ from app.lib.access import (
     refuse_old_sign_in,
 )
 from app.lib.dependencies import Keys, LinkReading, PasswordHashing, PasswordRules, TokenIssuing
-from app.lib.pagination import Page, PageQuery, contains
+from app.lib.pagination import Page, PageQuery
 from app.lib.routing import delete, get, patch, post, put
 from app.lib.sign_ins import AnyRequest, device_of
 
@@ -188,8 +188,7 @@ class UserController(Controller):
         """
         flags = {User.is_active: is_active, User.is_verified: is_verified, User.is_superuser: is_superuser}
         where: list[ColumnElement[bool]] = [flag.is_(value) for flag, value in flags.items() if value is not None]
-        text = contains(page.q, User.email, User.first_name + " " + User.last_name)
-        return accounts.page(is_not_closed(), *where, text, page=page, sort=sort, into=UserRead)
+        return accounts.page(is_not_closed(), *where, is_named(page.q), page=page, sort=sort, into=UserRead)
 
     @post(gate="passwords")
     def create_user(

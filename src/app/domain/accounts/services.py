@@ -30,9 +30,10 @@ from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession
 from app.lib.email_address import canonical_email
-from app.lib.errors import NotAuthenticatedError, NotFoundError, PermissionDeniedError
+from app.lib.errors import NotFoundError, PermissionDeniedError
 from app.lib.jobs.broker import enqueue
 from app.lib.link_tokens import LinkTokens
+from app.lib.pagination import contains
 from app.lib.password_policy import PasswordPolicy
 from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
@@ -56,7 +57,7 @@ class AccountService(Service[User]):
         self._users = UserService(session)
 
     def request_password_reset(self, email: str) -> None:
-        user = self._users.lock(User.email == canonical_email(email))
+        user = self.lock(User.email == canonical_email(email))
         recipient = user if user and user.is_active else None
         self._confirmations.send(self._confirmations.issue(Purpose.PASSWORD_RESET, recipient))
 
@@ -77,11 +78,12 @@ class AccountService(Service[User]):
         """
         _, user = self._confirmations.claim(token, Purpose.PASSWORD_RESET, link_tokens)
         _check(policy, password, user)
-        if not user.is_verified:
-            self._users.hand_over(user.id, reason="password_reset")
-        user.is_verified = True
+        was_verified, user.is_verified = user.is_verified, True
         self._set_password(user, passwords.hash(password))
-        self._users.shut_out(user.id, reason="password_changed")
+        if was_verified:
+            self._users.shut_out(user.id, reason="password_changed")
+        else:
+            self._users.hand_over(user.id, reason="password_reset")
         self._confirmations.void(user.id)
         ThrottleService(self.session).forget(user, keys=keys, address=address)
         return user
@@ -92,7 +94,8 @@ class AccountService(Service[User]):
         """Ends my other sessions. Raises WrongPasswordError, ReauthenticationRequiredError, InvalidInputError."""
         user = self._prove(me, current, passwords=passwords, field="current_password")
         _check(policy, new, user)
-        self._set_password(user, passwords.hash(new), but=me.session_id)
+        self._set_password(user, passwords.hash(new))
+        self._sessions.end_all(user.id, but=me.session_id, reason="password_changed")
         self._confirmations.void(user.id, Purpose.PASSWORD_RESET, Purpose.EMAIL_CHANGE)
 
     def request_email_change(self, me: Principal, email: str, *, password: str | None, passwords: Passwords) -> None:
@@ -207,7 +210,7 @@ class AccountService(Service[User]):
         user.is_active = user.is_verified = user.is_superuser = False
         self.session.flush()
         self._users.hand_over(user.id, reason="account_deleted")
-        enqueue(self.session, send_farewell, key=key, once=bool(key), closure_id=closure.id)
+        enqueue(self.session, send_farewell, key=key, once=True, closure_id=closure.id)
         enqueue(self.session, remove_closed_account, after=token_lifetime + CLOSED_FOR, user_id=user.id)
 
     def _invite(self, user: User) -> None:
@@ -217,7 +220,7 @@ class AccountService(Service[User]):
 
     def _prove(self, me: Principal, password: str | None, *, passwords: Passwords, field: str) -> User:
         """By the password, or, for those who have none, by having signed in a moment ago."""
-        user = self._still(me)
+        user = self._sessions.lock_user(me)
         if user.password_hash is None:
             refuse_old_sign_in(me)
             return user
@@ -225,20 +228,11 @@ class AccountService(Service[User]):
             raise WrongPasswordError("Repeat your password.", field=field)
         return self._users.verify_password(me.id, password, passwords=passwords, field=field)
 
-    def _still(self, me: Principal) -> User:
-        """The user, whose row is locked, unless this session has ended."""
-        user = self._users.lock(User.id == me.id)
-        self._sessions.refuse_ended(me.session_id)
-        if user is None:
-            raise NotAuthenticatedError
-        return user
-
-    def _set_password(self, user: User, password_hash: str, *, but: UUID | None = None) -> None:
-        """Sessions end that somebody with the old one may have (ASVS 7.4.3)."""
+    def _set_password(self, user: User, password_hash: str) -> None:
+        """And tell the owner. The caller ends the sessions that somebody with the old one may have (ASVS 7.4.3)."""
         user.password_hash = password_hash
-        self._sessions.end_all(user.id, but=but, reason="password_changed")
         key = user.notice_key("password-notice")
-        enqueue(self.session, send_password_notice, key=key, once=bool(key), user_id=user.id, changed_at=utc_now())
+        enqueue(self.session, send_password_notice, key=key, once=True, user_id=user.id, changed_at=utc_now())
 
     def _move(self, user: User, email: str) -> None:
         self._refuse_taken(email, user_id=user.id)
@@ -252,7 +246,7 @@ class AccountService(Service[User]):
         is no administrator any more, or the last one.
         """
         administrators = self._lock_administrators()
-        user = self._users.lock(User.id == user_id, is_not_closed())
+        user = self.lock(User.id == user_id, is_not_closed())
         if user is None:
             raise NotFoundError
         if removes_administrator and administrators == {user_id}:
@@ -268,6 +262,11 @@ class AccountService(Service[User]):
         """Of two at once, the unique index answers the second: 409 as well."""
         if self.exists(User.email == address, User.id != user_id):
             raise EmailTakenError
+
+
+def is_named(q: str | None) -> ColumnElement[bool]:
+    """By address or name. True without text."""
+    return contains(q, User.email, User.first_name + " " + User.last_name)
 
 
 def is_not_closed() -> ColumnElement[bool]:

@@ -71,8 +71,9 @@ class ApiKeyService(Service[ApiKey]):
             )
         if expires_at is not None:
             _refuse_impossible(expires_at)
-        user = self._lock(me)
-        self._refuse_one_too_many(me)
+        user = SessionService(self.session).lock_user(me)  # several at once wait, and see each other's keys
+        if self.count(ApiKey.user_id == me.id, ApiKey.revoked_at.is_(None)) >= MAX_KEYS:
+            raise TooManyApiKeysError
         key = new_api_key()
         row = self.create(
             ApiKey(
@@ -85,7 +86,7 @@ class ApiKeyService(Service[ApiKey]):
             )
         )
         notice = user.notice_key("api-key-notice")
-        enqueue(self.session, send_api_key_notice, key=notice, once=bool(notice), api_key_id=row.id)
+        enqueue(self.session, send_api_key_notice, key=notice, once=True, api_key_id=row.id)
         return row, key
 
     def find_holder(self, key_hash: bytes) -> KeyHolder | None:
@@ -112,16 +113,6 @@ class ApiKeyService(Service[ApiKey]):
         ).all()
         publish(self.session, API_KEY_REVOKED, *map(str, revoked))
         return revoked
-
-    def _lock(self, me: Principal) -> User:
-        """The user's row makes several at once wait for each other, and for whatever ends access."""
-        user = self.session.scalars(select(User).where(User.id == me.id).with_for_update(key_share=True)).one()
-        SessionService(self.session).refuse_ended(me.session_id)
-        return user
-
-    def _refuse_one_too_many(self, me: Principal) -> None:
-        if self.count(ApiKey.user_id == me.id, ApiKey.revoked_at.is_(None)) >= MAX_KEYS:
-            raise TooManyApiKeysError
 
     def _record_use(self, key_id: UUID) -> None:
         """Passed over while somebody else holds the row: it is being revoked, or another process does the same."""

@@ -81,7 +81,7 @@ class ConfirmationService(Service[Confirmation]):
 
     def send(self, confirmation_id: UUID, *, key: str | None = None) -> None:
         """Once it is committed. With a `key`, once a day at least."""
-        enqueue(self.session, send_confirmation, key=key, once=key is not None, confirmation_id=confirmation_id)
+        enqueue(self.session, send_confirmation, key=key, once=True, confirmation_id=confirmation_id)
 
     def claim(self, token: str, purpose: Purpose, link_tokens: LinkTokens) -> tuple[Confirmation, User]:
         """Use it up. Returns it with its user, whose row is locked; of many claims at once, one gets them.

@@ -122,7 +122,7 @@ class IdentityService(Service[Identity]):
             self.session,
             send_identity_notice,
             key=key,
-            once=bool(key),
+            once=True,
             user_id=identity.user_id,
             identity_id=identity.id,
             was_reclaimed=was_reclaimed,
@@ -215,9 +215,7 @@ class SignInCodeService(Service[SignInCode]):
         """
         now, code_hash = utc_now(), hash_of(code)
         of_code = select(Identity.user_id).join(SignInCode).where(SignInCode.code_hash == code_hash)
-        user = self.session.scalar(
-            select(User).where(User.id.in_(of_code), User.is_active).with_for_update(key_share=True)
-        )
+        user = UserService(self.session).lock(User.id.in_(of_code), User.is_active.is_(True))
         found = self.session.scalar(
             select(SignInCode)
             .where(SignInCode.code_hash == code_hash, SignInCode.used_at.is_(None), SignInCode.expires_at > now)

@@ -13,7 +13,7 @@ from app.domain.users.models import User
 from app.lib.access import Principal
 from app.lib.csrf import RawHeaders
 from app.lib.db.models import utc_now
-from app.lib.db.service import Repository, Service
+from app.lib.db.service import Repository, Service, lock
 from app.lib.errors import NotAuthenticatedError, NotFoundError
 from app.lib.events import publish
 from app.lib.jobs.broker import enqueue
@@ -112,6 +112,14 @@ class SessionService(Service[UserSession]):
         if not self.exists(UserSession.id == session_id, *_has_not_ended()):
             raise NotAuthenticatedError
 
+    def lock_user(self, me: Principal) -> User:
+        """Who asks, with the row locked. Raises NotAuthenticatedError when the session has ended meanwhile."""
+        user = lock(self.session, User, User.id == me.id)
+        self.refuse_ended(me.session_id)
+        if user is None:
+            raise NotAuthenticatedError
+        return user
+
     def end(self, session_id: UUID, *, user_id: UUID) -> None:
         """Raises NotFoundError when there is no such session, it is over, or somebody else's."""
         mine = (UserSession.id == session_id, UserSession.user_id == user_id, UserSession.expires_at > utc_now())
@@ -164,7 +172,7 @@ class SessionService(Service[UserSession]):
 
     def _notify_of_new_device(self, row: UserSession, user: User) -> None:
         key = user.notice_key("new-device")
-        enqueue(self.session, send_new_device_notice, key=key, once=bool(key), session_id=row.id)
+        enqueue(self.session, send_new_device_notice, key=key, once=True, session_id=row.id)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
         family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))

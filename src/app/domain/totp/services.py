@@ -70,8 +70,8 @@ class TotpService(Service[Authenticator]):
         the session has ended meanwhile. The user's row is locked: a sign-in that was not asked for a code is waited
         for, and ended with the others.
         """
-        self.session.scalars(select(User).where(User.id == me.id).with_for_update(key_share=True)).one()
-        SessionService(self.session).refuse_ended(me.session_id)
+        sessions = SessionService(self.session)
+        sessions.lock_user(me)
         found = self._locked(me.id)
         if found is None:
             raise NotFoundError
@@ -81,7 +81,7 @@ class TotpService(Service[Authenticator]):
         if step is None:
             raise WrongCodeError
         found.confirmed_at, found.last_step = utc_now(), step
-        SessionService(self.session).end_all(me.id, but=me.session_id, reason="totp_enabled")
+        sessions.end_all(me.id, but=me.session_id, reason="totp_enabled")
         self._notify(me.id, is_enabled=True)
         return self._new_recovery_codes(me.id)
 
@@ -107,7 +107,7 @@ class TotpService(Service[Authenticator]):
             raise NotFoundError
         key = self.session.get_one(User, user_id).notice_key("recovery-codes-notice")
         now = utc_now()
-        enqueue(self.session, send_recovery_codes_notice, key=key, once=bool(key), user_id=user_id, at_time=now)
+        enqueue(self.session, send_recovery_codes_notice, key=key, once=True, user_id=user_id, at_time=now)
         return self._new_recovery_codes(user_id)
 
     def verify(self, user_id: UUID, code: str, *, address: str, keys: SecretKeys) -> None:
@@ -129,7 +129,7 @@ class TotpService(Service[Authenticator]):
             self.session,
             send_totp_notice,
             key=key,
-            once=bool(key),
+            once=True,
             user_id=user_id,
             is_enabled=is_enabled,
             at_time=utc_now(),

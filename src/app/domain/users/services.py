@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import delete
 
 from app.domain.api_keys.models import ApiKey
 from app.domain.api_keys.services import ApiKeyService
@@ -112,11 +112,6 @@ class UserService(Service[User]):
             return self.get_one_or_none(User.email == canonical_email(email))
         except InvalidInputError:
             return None
-
-    def lock(self, *which: ColumnElement[bool]) -> User | None:
-        """The row as it is now, kept from everybody else until the COMMIT."""
-        found = select(User).where(*which).with_for_update(key_share=True)
-        return self.session.scalars(found, execution_options={"populate_existing": True}).one_or_none()
 
     def end_access(self, user_id: UUID, *, reason: str) -> None:
         """End every session and every API key, in all processes at once. Change the account before."""

@@ -48,12 +48,24 @@ class Service(SQLAlchemySyncRepositoryService[ModelT, SQLAlchemySyncRepository[M
         self.session.delete(row)
         self.session.flush()
 
+    def lock(self, *where: ColumnElement[bool]) -> ModelT | None:
+        return lock(self.session, self.model_type, *where)
+
     def remove_batch(self, *where: ColumnElement[bool], limit: int = BATCH) -> int:
         return remove_batch(self.session, self.model_type, *where, limit=limit)
 
     def page(self, *where: ColumnElement[bool], page: PageRequest, sort: str, into: type[SchemaT]) -> Page[SchemaT]:
         """The rows that meet every condition, as `lib.pagination.paginate` answers them."""
         return paginate(self.session, self.model_type, *where, page=page, sort=sort, into=into)
+
+
+def lock(session: AnySession, model: type[ModelT], *where: ColumnElement[bool]) -> ModelT | None:
+    """The one row that meets every condition, as it is now, kept from everybody else until the COMMIT.
+
+    Rows that refer to it may still be written.
+    """
+    found = select(model).where(*where).with_for_update(key_share=True)
+    return session.scalars(found, execution_options={"populate_existing": True}).one_or_none()
 
 
 def remove_batch(session: AnySession, model: type[Model], *where: ColumnElement[bool], limit: int = BATCH) -> int:
