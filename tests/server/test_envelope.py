@@ -12,7 +12,7 @@ from sqlalchemy import URL
 from app.lib.settings import Settings
 from app.server import envelope
 from app.server.asgi import build_app
-from app.server.envelope import SLOWEST_BODY, Envelope, _in_time
+from app.server.envelope import SLOWEST_BODY, Body, Envelope
 from app.server.request import SlowRequestError
 from tests.conftest import API
 
@@ -229,8 +229,8 @@ async def receive_pieces(size: int, *, pause: float) -> int:
         await asyncio.sleep(pause)
         return {"type": "http.request", "body": bytes(size), "more_body": True}
 
-    receive_in_time = _in_time(receive)
-    return len([await receive_in_time() for _ in range(10)])
+    body = Body({"headers": []}, receive)
+    return len([await body.receive() for _ in range(10)])
 
 
 async def post_half_a_body(app: Any, path: str) -> list[int]:

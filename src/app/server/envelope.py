@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 import time
 from http import HTTPStatus
@@ -23,6 +24,8 @@ SEND_SECONDS = 30.0
 """In which a client must take a piece of the answer. Granian would wait for ever."""
 SLOWEST_BODY = 32 * 1024
 """Bytes in a second that prolong it: a telephone may take minutes to upload, a client that drips may not."""
+SMALL_BODY = 8 * 1024
+"""Bytes that the server reads with the head of a request, so that it can go on to the next one."""
 
 COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -44,6 +47,36 @@ class StalledReaderError(Exception):
     """Nobody reads the answer. There is nobody to tell, so it has no HTTP answer."""
 
 
+class Body:
+    """The body of a request as it arrives. It must be there after BODY_SECONDS, and what SLOWEST_BODY allows for its
+    length: Granian would wait for ever, and hold a connection for it."""
+
+    def __init__(self, scope: Any, receive: Receive) -> None:
+        self._receive = receive
+        self._is_small = _body_length(scope) <= SMALL_BODY
+        self._is_complete = False
+        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nobody reads the rest, as when a guard refused the request. Granian then ends the connection without
+        a word, often when the client has begun its next request on it: it must be told (RFC 9112 section 9.6)."""
+        return not (self._is_complete or self._is_small)
+
+    async def receive(self) -> Any:
+        """Raises SlowRequestError."""
+        if self._is_complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message: Any = await self._receive()
+        except TimeoutError as error:
+            raise SlowRequestError from error
+        self._is_complete = not message.get("more_body", False)
+        self._deadline += len(message.get("body", b"")) / SLOWEST_BODY
+        return message
+
+
 class Envelope:
     """The outermost ASGI application. Litestar's middleware would miss what no route answers: 404, 405, preflights."""
 
@@ -63,6 +96,7 @@ class Envelope:
         if is_head:  # RFC 9110 section 9.3.2: a GET without the content, behind the same guards
             scope["method"] = "GET"
         request_id = scope["request_id"] = _request_id(scope)
+        body = Body(scope, receive)
         status = 0
 
         async def send_labelled(message: Any) -> None:
@@ -70,13 +104,15 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._labels(scope, message, request_id, began)]
+                if body.is_left_behind:
+                    message["headers"].append((b"connection", b"close"))
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._answer(scope, receive, send_labelled)
+                await self._answer(scope, body.receive, send_labelled)
             finally:
                 _log(scope, method, status, began)
 
@@ -95,7 +131,7 @@ class Envelope:
 
         try:
             if self._is_expected_host(scope):
-                await self._app(scope, _in_time(receive), send_in_time)
+                await self._app(scope, receive, send_in_time)
             else:
                 await _refuse_host(scope["request_id"], send_in_time)
         except Exception:  # Litestar puts one of its own around ours
@@ -135,28 +171,6 @@ def _request_id(scope: Any) -> str:
     return uuid4().hex
 
 
-def _in_time(receive: Receive) -> Receive:
-    """A body must be there after BODY_SECONDS, and what SLOWEST_BODY allows for its length: Granian would wait
-    for ever, and hold a connection for it."""
-    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-    is_complete = False
-
-    async def receive_in_time() -> Any:
-        nonlocal deadline, is_complete
-        if is_complete:
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message: Any = await receive()
-        except TimeoutError as error:
-            raise SlowRequestError from error
-        is_complete = not message.get("more_body", False)
-        deadline += len(message.get("body", b"")) / SLOWEST_BODY
-        return message
-
-    return receive_in_time
-
-
 async def _refuse_host(request_id: str, send: Any) -> None:
     status = HTTPStatus.BAD_REQUEST
     detail = "This host name is not served here."
@@ -179,6 +193,14 @@ def _log(scope: Any, method: str, status: int, began: float) -> None:
         ms=round(_milliseconds_since(began), 1),
         client=client[0] if client else None,
     )
+
+
+def _body_length(scope: Any) -> float:
+    """As its head says, in bytes. Infinite: it does not say."""
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return math.inf
+    return int(headers.get(b"content-length", b"0"))
 
 
 def _milliseconds_since(began: float) -> float:

@@ -1,0 +1,36 @@
+"""Refused before its body was read, a client goes on: on the same connection, or told that it ends."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import URL
+
+from tests.live import LiveServer
+
+pytestmark = pytest.mark.e2e
+JSON = {"Content-Type": "application/json"}
+
+
+def in_pieces(body: bytes) -> Iterator[bytes]:
+    """Sent without a Content-Length."""
+    yield body
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 1_000_000])
+@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
+def test_a_refused_body_breaks_no_later_request(
+    size: int, chunked: bool, start_server: Callable[..., LiveServer], live_database: URL
+) -> None:
+    server, body = start_server(live_database), b"[" * size
+
+    with server.client() as client:
+        answers = [client.post("/items", content=in_pieces(body) if chunked else body, headers=JSON) for _ in range(80)]
+
+    assert {answer.status_code for answer in answers} == {401}
+
+
+def test_a_small_body_keeps_the_connection(start_server: Callable[..., LiveServer], live_database: URL) -> None:
+    with start_server(live_database).client() as client:
+        answer = client.post("/items", json={"title": "x"})
+
+    assert (answer.status_code, answer.headers.get("connection")) == (401, None)
