@@ -16,7 +16,7 @@ from litestar.routes import HTTPRoute
 
 import app as package
 from app.db.metadata import METADATA, MODULES
-from app.lib.access import guarded_routes
+from app.lib.access.guards import guarded_routes
 from app.lib.errors import ApplicationError
 from app.lib.rate_limits import READING, rate_limit_of
 from app.lib.settings import Settings
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "domain": {"domain", "lib"},
     "lib": {"lib"},
 }
-ASYNC_EDGES = {f"lib/{name}.py" for name in ("routing", "admission", "access", "storage")} | {
+ASYNC_EDGES = {f"lib/{name}.py" for name in ("routing", "admission", "access/guards", "storage")} | {
     f"lib/jobs/{name}.py" for name in ("bookkeeping", "queue", "runner", "worker")
 }
 """Below `domain` nothing is async; in `lib` only what stands between the event loop and the threads."""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.settings import Settings
 from app.server.resources import access_tokens
 from tests.attack.conftest import Keel

@@ -8,7 +8,7 @@ from litestar.params import JSONBody
 from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.errors import ConflictError
 from app.lib.jobs.broker import enqueue
 from app.lib.jobs.declaration import job

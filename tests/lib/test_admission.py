@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from litestar import Litestar, get
 
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.admission import Gate, UnknownGateError, check_gates
 from app.lib.errors import OverloadedError
 

@@ -6,7 +6,7 @@ from limits import parse
 from litestar import Controller, Litestar
 
 from app.lib import rate_limits
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.rate_limits import MemoryWindows, UnknownRateLimitError, check_rate_limits, network_of
 from app.lib.routing import get, post
 

@@ -16,7 +16,7 @@ from sqlalchemy import URL, NullPool, create_engine, select, text
 
 from app.domain.users.models import User
 from app.domain.users.services import UserService
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.errors import ApplicationError
 from app.lib.routing import delete, get, hop, patch, post, put
 from app.lib.settings import Settings

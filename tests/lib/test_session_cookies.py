@@ -4,7 +4,7 @@ from uuid import uuid4
 import pytest
 from litestar.datastructures import Cookie
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.csrf import CsrfProtection
 from app.lib.session_cookies import SessionCookies, cookie_of
 from app.lib.tokens import AccessTokens

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.errors import NotAuthenticatedError
 from app.lib.secret_keys import derive_key
 from app.lib.tokens import AccessTokens

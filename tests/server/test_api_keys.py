@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.api_keys.models import ApiKey
 from app.domain.users.models import User
-from app.lib.access import api_scopes, guarded_routes, scope_of
+from app.lib.access.guards import api_scopes, guarded_routes, scope_of
 from app.lib.api_keys import new_api_key
 from app.lib.db.models import utc_now
 from app.lib.random_secrets import hash_of

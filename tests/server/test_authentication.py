@@ -13,7 +13,7 @@ from sqlalchemy import URL, func, update
 from sqlalchemy.orm import Session
 
 from app.domain.sessions.models import UserSession
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.server import authentication

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from app.domain.users.models import User
 from app.domain.users.services import UserService
-from app.lib.access import CurrentUser, authenticated
+from app.lib.access.guards import CurrentUser, authenticated
 from app.lib.cache.cache import Region, invalidate
 from app.lib.dependencies import Caching
 from app.lib.routing import get, put

@@ -16,7 +16,7 @@ from app.domain.confirmations.models import Confirmation, Purpose
 from app.domain.confirmations.services import ConfirmationService
 from app.domain.sessions.models import UserSession
 from app.domain.users.models import User
-from app.lib.access import RECENT_SIGN_IN
+from app.lib.access.guards import RECENT_SIGN_IN
 from app.lib.db.models import utc_now
 from tests.conftest import API, SignedIn
 from tests.factories.users import UserFactory

@@ -14,7 +14,7 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import URL
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.settings import Settings
 from app.server import rate_limits
 from app.server.asgi import build_app

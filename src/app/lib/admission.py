@@ -7,7 +7,7 @@ from typing import Self
 
 from litestar import Litestar
 
-from app.lib.access import guarded_routes
+from app.lib.access.guards import guarded_routes
 from app.lib.errors import OverloadedError
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 
-from app.lib.access import Rule
+from app.lib.access.guards import Rule
 from app.lib.errors import CsrfFailedError
 from app.lib.secret_keys import derive_key
 

@@ -11,7 +11,7 @@ from limits import RateLimitItem
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from app.lib.access import guarded_routes
+from app.lib.access.guards import guarded_routes
 
 WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
 """`[2001:db8::1]:50000` or `198.51.100.7:50000`, as Azure's gateways write into X-Forwarded-For."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from litestar.datastructures import Cookie
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.csrf import CsrfProtection, RawHeaders
 from app.lib.errors import NotAuthenticatedError
 from app.lib.tokens import AccessTokens

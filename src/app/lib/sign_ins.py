@@ -7,7 +7,7 @@ from litestar import Request, Response
 from litestar.status_codes import HTTP_204_NO_CONTENT, HTTP_302_FOUND
 from msgspec import Struct
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.csrf import CSRF_HEADER
 from app.lib.schema import Schema
 from app.lib.session_cookies import SessionCookies

@@ -8,7 +8,7 @@ from joserfc.jwk import OctKey
 from msgspec import Struct, convert
 from uuid_utils.compat import uuid7
 
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.errors import NotAuthenticatedError
 from app.lib.secret_keys import derive_key
 

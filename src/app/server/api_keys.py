@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from sqlalchemy.orm import Session
 
 from app.domain.api_keys.services import API_KEY_REVOKED, ApiKeyService, KeyHolder
-from app.lib.access import Principal, scope_of
+from app.lib.access.guards import Principal, scope_of
 from app.lib.api_keys import is_well_formed
 from app.lib.db.models import utc_now
 from app.lib.errors import ScopeRequiredError, TooManyRequestsError

@@ -32,7 +32,7 @@ from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.registrations.controllers import RegistrationController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.totp.controllers import MyTotpController
-from app.lib.access import api_scopes, guarded_routes
+from app.lib.access.guards import api_scopes, guarded_routes
 from app.lib.admission import Gate, check_gates
 from app.lib.csrf import CSRF_HEADER
 from app.lib.db.database import Database

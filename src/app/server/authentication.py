@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy.orm import Session
 
 from app.domain.sessions.services import SESSION_REVOKED, SessionService
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.api_keys import PREFIX
 from app.lib.csrf import SAFE_METHODS
 from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError

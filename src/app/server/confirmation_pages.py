@@ -13,7 +13,7 @@ from litestar import MediaType, Response, Router, get
 from litestar.params import FromPath
 
 from app.domain.confirmations.models import Purpose
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.errors import NotFoundError
 from app.lib.settings import Settings
 from app.server.static_files import static_files

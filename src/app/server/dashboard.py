@@ -7,7 +7,7 @@ from pathlib import Path
 from litestar import Response, Router, get
 from saq.web.common import STATIC_PATH
 
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.settings import Settings
 from app.server.static_files import static_files
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db.metadata import MIGRATIONS, VERSION_TABLE
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.cache.cache import Cache
 from app.lib.events import EventFeed
 from app.lib.routing import get as read

@@ -8,7 +8,7 @@ from litestar import Controller, MediaType, Response
 from litestar.datastructures import State
 from litestar.params import FromPath
 
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.errors import NotFoundError
 from app.lib.mail.backends import html_of, text_of
 from app.lib.mail.folder import KeptMail

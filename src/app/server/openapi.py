@@ -25,7 +25,7 @@ from litestar.routes import BaseRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
-from app.lib.access import GuardedRoute, api_scopes, guarded_routes, public, scope_of
+from app.lib.access.guards import GuardedRoute, api_scopes, guarded_routes, public, scope_of
 from app.lib.api_keys import PATTERN
 from app.lib.csrf import CSRF_HEADER, SAFE_METHODS, from_our_pages
 from app.lib.errors import NotFoundError

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app import domain
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.cache.cache import Cache
 from app.lib.cache.memory import MemoryStore
 from app.lib.cache.redis import RedisStore

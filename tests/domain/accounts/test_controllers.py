@@ -14,7 +14,7 @@ from app.domain.confirmations.models import Confirmation
 from app.domain.confirmations.services import MAILS_A_DAY, PAUSE
 from app.domain.throttles.services import ThrottleService
 from app.domain.users.models import User
-from app.lib.access import RECENT_SIGN_IN
+from app.lib.access.guards import RECENT_SIGN_IN
 from app.lib.errors import TooManyRequestsError
 from app.lib.secret_keys import SecretKeys
 from tests.conftest import API, SignedIn

@@ -8,7 +8,7 @@ from app.domain.confirmations.models import Confirmation, Purpose
 from app.domain.confirmations.services import ConfirmationService
 from app.domain.registrations.services import Registration, RegistrationService
 from app.domain.users.services import UserService
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.db.models import utc_now
 from app.lib.passwords import Passwords
 from tests.conftest import SignedIn

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.api_keys.models import ApiKey
 from app.domain.api_keys.services import MAX_KEYS
-from app.lib.access import RECENT_SIGN_IN
+from app.lib.access.guards import RECENT_SIGN_IN
 from app.lib.api_keys import SHOWN, is_well_formed
 from app.lib.db.models import utc_now
 from app.lib.random_secrets import hash_of

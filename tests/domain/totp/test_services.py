@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.domain.totp.errors import WrongCodeError
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.db.models import utc_now
 from app.lib.errors import TooManyRequestsError
 from app.lib.secret_keys import SecretKeys

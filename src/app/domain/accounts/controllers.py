@@ -26,7 +26,7 @@ from app.domain.registrations.services import RegistrationService
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
-from app.lib.access import (
+from app.lib.access.guards import (
     CurrentUser,
     administrator,
     authenticated,

@@ -25,7 +25,7 @@ from app.domain.throttles.services import ThrottleService
 from app.domain.users.errors import EmailTakenError, LastAdministratorError, WrongPasswordError
 from app.domain.users.models import User
 from app.domain.users.services import UserService
-from app.lib.access import Principal, refuse_old_sign_in
+from app.lib.access.guards import Principal, refuse_old_sign_in
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession

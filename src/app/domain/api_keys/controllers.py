@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 from app.domain.api_keys.models import ApiKey
 from app.domain.api_keys.schemas import ApiKeyCreate, ApiKeyRead, ApiKeyScopesRead, ApiKeySort, NewApiKeyRead
 from app.domain.api_keys.services import ApiKeyService
-from app.lib.access import CurrentUser, authenticated, recently_authenticated
+from app.lib.access.guards import CurrentUser, authenticated, recently_authenticated
 from app.lib.dependencies import ApiScopes
 from app.lib.errors import NotFoundError
 from app.lib.pagination import Page, PageQuery, contains

@@ -10,7 +10,7 @@ from app.domain.api_keys.jobs import send_api_key_notice
 from app.domain.api_keys.models import ApiKey
 from app.domain.sessions.services import SessionService
 from app.domain.users.models import User
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.api_keys import SHOWN, new_api_key
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service

@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, MultipartBody
 from app.domain.files.models import Avatar, File
 from app.domain.files.schemas import AvatarRead, FileCreate, FileRead, FileSort
 from app.domain.files.services import AvatarService, FileService, attachment_of, visible_to
-from app.lib.access import CurrentUser, authenticated, public
+from app.lib.access.guards import CurrentUser, authenticated, public
 from app.lib.dependencies import AppSettings, Caching, FileStorage
 from app.lib.downloads import ASK_AGAIN, FOR_EVER, download, is_head, picture, unchanged
 from app.lib.images import MEDIA_TYPE

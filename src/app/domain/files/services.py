@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from app.domain.files.jobs import delete_blob, identity_of
 from app.domain.files.models import Avatar, File
 from app.domain.users.models import User
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.cache.cache import Cache, Region, invalidate
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession, after_rollback

@@ -29,7 +29,7 @@ from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import SessionService
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
-from app.lib.access import CurrentUser, authenticated, public, recently_authenticated
+from app.lib.access.guards import CurrentUser, authenticated, public, recently_authenticated
 from app.lib.dependencies import AppSettings, CookieIssuing, SocialProviders, UnitsOfWork
 from app.lib.errors import ApplicationError, NotAuthenticatedError
 from app.lib.outgoing import ProviderUnavailableError

@@ -6,7 +6,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from app.domain.items.models import Item
 from app.domain.items.schemas import ItemCreate, ItemRead, ItemSort, ItemUpdate
 from app.domain.items.services import ItemService, visible_to
-from app.lib.access import CurrentUser, authenticated
+from app.lib.access.guards import CurrentUser, authenticated
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import delete, get, patch, post
 

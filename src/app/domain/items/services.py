@@ -3,7 +3,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, true
 
 from app.domain.items.models import Item
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.db.service import Repository, Service
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs.schemas import JobRead, JobSort, JobStatus
 from app.domain.jobs.services import abort_job, describe_job, describe_queue, get_job, page_of_jobs, retry_job
-from app.lib.access import administrator
+from app.lib.access.guards import administrator
 from app.lib.pagination import Page, PageQuery
 from app.lib.routing import get, post
 

@@ -4,7 +4,7 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 
 from app.domain.registrations.schemas import RegistrationCreate, RegistrationRead
 from app.domain.registrations.services import Registration, RegistrationService
-from app.lib.access import public
+from app.lib.access.guards import public
 from app.lib.dependencies import AppSettings, PasswordHashing, PasswordRules
 from app.lib.routing import post
 

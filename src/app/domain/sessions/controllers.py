@@ -19,7 +19,7 @@ from app.domain.sessions.schemas import (
 )
 from app.domain.sessions.services import SessionService, is_live, principal_of
 from app.domain.users.services import UserService
-from app.lib.access import CurrentUser, authenticated, public
+from app.lib.access.guards import CurrentUser, authenticated, public
 from app.lib.csrf import from_our_pages
 from app.lib.dependencies import AppSettings, CookieIssuing, Keys, PasswordHashing, TokenIssuing
 from app.lib.errors import NotAuthenticatedError

@@ -10,7 +10,7 @@ from app.domain.sessions.jobs import send_new_device_notice
 from app.domain.sessions.models import VERSION, RefreshToken, UserSession, without_versions
 from app.domain.users.errors import InvalidCredentialsError
 from app.domain.users.models import User
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.csrf import RawHeaders
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service, lock

@@ -7,7 +7,7 @@ from app.domain.totp.models import Authenticator
 from app.domain.totp.schemas import RecoveryCodesRead, TotpConfirmationCreate, TotpEnrolmentRead, TotpRead
 from app.domain.totp.services import TotpService, otpauth_uri
 from app.domain.users.services import UserService
-from app.lib.access import CurrentUser, authenticated, recently_authenticated
+from app.lib.access.guards import CurrentUser, authenticated, recently_authenticated
 from app.lib.dependencies import AppSettings, Keys
 from app.lib.routing import delete, get, post
 

@@ -13,7 +13,7 @@ from app.domain.totp.errors import TotpAlreadyEnabledError, WrongCodeError
 from app.domain.totp.jobs import send_recovery_code_notice, send_recovery_codes_notice, send_totp_notice
 from app.domain.totp.models import Authenticator, RecoveryCode
 from app.domain.users.models import User
-from app.lib.access import Principal
+from app.lib.access.guards import Principal
 from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.encryption import DecryptionError, decrypt, encrypt

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from litestar import Controller, Litestar, Router, WebSocket, get, websocket
 
-from app.lib.access import (
+from app.lib.access.guards import (
     RECENT_SIGN_IN,
     Principal,
     UndeclaredAccessError,
