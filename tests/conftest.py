@@ -18,6 +18,7 @@ from selenium.webdriver import Chrome
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.orm import Session
 
+from app.domain.access.services import POLICY_CHANGED, PolicyService
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import principal_of
 from app.domain.users.models import User
@@ -138,12 +139,24 @@ def client(
     app: Litestar, running_client: TestClient[Litestar], connection: Connection
 ) -> Iterator[TestClient[Litestar]]:
     """Nobody is signed in. What requests write is undone after the test."""
-    real = app.state.database
-    app.state.database = OneConnection(connection, session_info=real._writer.kw["info"])
+    real, policy = app.state.database, app.state.access.policy
+    info = real._writer.kw["info"]
+    deliver = functools.partial(follow_here, app, connection, info["deliver"])
+    app.state.database = OneConnection(connection, session_info=info | {"deliver": deliver})
     app.state.cache.clear()  # what other tests had in it has been undone
     yield running_client
     running_client.cookies.clear()
     app.state.database = real
+    app.state.access.policy = policy
+
+
+def follow_here(app: Litestar, connection: Connection, deliver: Callable[[str], None], event: str) -> None:
+    """What the test's transaction says of the policy, nobody outside can read."""
+    if event.startswith(POLICY_CHANGED):
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            app.state.access.policy = PolicyService(session).load()
+    else:
+        deliver(event)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.domain.access import models as access
 from app.domain.accounts import models as accounts
 from app.domain.api_keys import models as api_keys
 from app.domain.confirmations import models as confirmations
@@ -15,7 +16,7 @@ from app.domain.users import models as users
 from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
-MODULES = (accounts, api_keys, confirmations, files, identities, items, sessions, throttles, totp, users)
+MODULES = (access, accounts, api_keys, confirmations, files, identities, items, sessions, throttles, totp, users)
 """A new feature's models module is added here, and nowhere else."""
 
 QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)

@@ -1,5 +1,6 @@
 """What a handler may ask for by name, beside services: `passwords`, `password_policy`, `settings`, `storage`,
-`tokens`, `link_tokens`, `session_cookies`, `cache`, `keys`, `me`, `page`, `api_scopes`, `providers`, `units`."""
+`tokens`, `link_tokens`, `access`, `session_cookies`, `cache`, `keys`, `me`, `page`, `api_scopes`, `providers`,
+`units`."""
 
 from litestar.di import NamedDependency
 

@@ -32,6 +32,7 @@ from app.domain.jobs.controllers import JobController, JobDashboardController
 from app.domain.registrations.controllers import RegistrationController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.totp.controllers import MyTotpController
+from app.lib.access.control import AccessControl
 from app.lib.access.guards import api_scopes, guarded_routes
 from app.lib.admission import Gate, check_gates
 from app.lib.csrf import CSRF_HEADER
@@ -55,6 +56,7 @@ from app.server.logs import configure_logging
 from app.server.mailbox import MAILBOX_PATH, MailboxController
 from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
 from app.server.plugins import MigrationsPlugin, alchemy_config
+from app.server.policy import PolicyFollower
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
@@ -132,16 +134,19 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     revoked = RevokedSessions(token_lifetime=tokens.lifetime)
     api_keys = ApiKeyring(is_limited=settings.rate_limit_enabled)
     cache = build_cache(settings)
+    access = AccessControl()
+    policy = PolicyFollower(access, url)
     feed, cache_feed = EventFeed(url, revoked, api_keys), EventFeed(url, cache, name="keel-cache")
+    policy_feed = EventFeed(url, policy, name="keel-policy-events")
     database = Database(
         url,
         pool_size=settings.db_pool_size,
         replica_urls=settings.replica_urls,
         echo=settings.db_echo,
-        session_info={"deliver": deliver_to(feed, cache_feed)},
+        session_info={"deliver": deliver_to(feed, cache_feed, policy_feed)},
     )
     cookies = session_cookies(settings, tokens)
-    authentication = Authentication(tokens, revoked, feed, cookies, api_keys)
+    authentication = Authentication(tokens, revoked, (feed, policy_feed), cookies, api_keys)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
     shows_mail = settings.app_env == "development"
     alchemy = alchemy_config(url)
@@ -158,7 +163,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             *([MailboxController] if shows_mail else []),
         ],
         middleware=[authentication, *rate_limits(settings)],
-        dependencies=dependencies(settings, tokens, cookies, passwords, cache),
+        dependencies=dependencies(settings, tokens, cookies, passwords, cache, access),
         exception_handlers={Exception: answer_error},
         request_class=StrictRequest,
         before_request=receive_form,
@@ -171,6 +176,8 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             {
                 "settings": settings,
                 "database": database,
+                "access": access,
+                "policy_follower": policy,
                 "cache": cache,
                 "csrf": cookies.csrf,
                 "api_keyring": api_keys,
@@ -183,7 +190,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "build_worker": functools.partial(build_worker, settings, url),
             }
         ),
-        lifespan=[running(url, feed, cache_feed)],
+        lifespan=[running(url, feed, cache_feed, policy_feed)],
         logging_config=None,
     )
     guarded_routes(app)
@@ -232,12 +239,12 @@ def gates(settings: Settings) -> dict[str, Gate]:
     }
 
 
-def running(url: URL | str, feed: EventFeed, cache_feed: EventFeed) -> Any:
+def running(url: URL | str, feed: EventFeed, *more: EventFeed) -> Any:
     """What lives from start to stop; an application may be started again.
 
     The cache asks Redis when it hears something, so it has a feed of its own: no Redis delays a revocation.
     """
-    feeds = (feed, cache_feed)
+    feeds = (feed, *more)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -258,6 +265,7 @@ def running(url: URL | str, feed: EventFeed, cache_feed: EventFeed) -> Any:
             readiness.close()
             await limiter.close()
             app.state.cache.close()
+            app.state.policy_follower.close()
             app.state.database.dispose()
 
     return lifespan

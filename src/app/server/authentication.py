@@ -1,6 +1,7 @@
 """Who asks: a token, verified once and cached, against the sessions known to have ended."""
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ CACHED_TOKENS = 10_000
 RECENT = timedelta(seconds=90)
 """Much longer than a transaction should last: a revocation is dated by its start, but shows at its COMMIT."""
 MAX_LAG = 10.0
-"""Seconds without certainty about revocations after which no token is believed."""
+"""Seconds without certainty about revocations and the policy after which no token is believed."""
 
 
 class RevokedSessions:
@@ -57,8 +58,8 @@ class Authentication(ASGIMiddleware):
     An Authorization header decides alone, good or bad. Without one the cookie does, and then what changes something
     must come from a page of ours: otherwise nobody is signed in, and the reason is a CsrfFailedError.
 
-    It refuses nobody: that is for the guards. While the event feed does not know who has signed out, a good token is
-    nobody's, and the reason is an OverloadedError.
+    It refuses nobody: that is for the guards. While the event feeds do not know who has signed out and who may do
+    what, a good token is nobody's, and the reason is an OverloadedError.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -67,13 +68,13 @@ class Authentication(ASGIMiddleware):
         self,
         tokens: AccessTokens,
         revoked: RevokedSessions,
-        feed: EventFeed,
+        feeds: Sequence[EventFeed],
         cookies: SessionCookies,
         api_keys: ApiKeyring,
     ) -> None:
         self._tokens = tokens
         self._revoked = revoked
-        self._feed = feed
+        self._feeds = feeds
         self._cookies = cookies
         self._api_keys = api_keys
         self._verified: dict[str, AccessToken] = {}
@@ -109,7 +110,7 @@ class Authentication(ASGIMiddleware):
         return access.principal
 
     def _refuse_while_uncertain(self) -> None:
-        if self._feed.lag > MAX_LAG:
+        if max(feed.lag for feed in self._feeds) > MAX_LAG:
             raise OverloadedError("The database does not answer. Try again shortly.", retry_after=2)
 
     def _verify(self, token: str) -> AccessToken | None:

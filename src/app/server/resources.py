@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app import domain
+from app.lib.access.control import AccessControl
 from app.lib.access.guards import Principal
 from app.lib.cache.cache import Cache
 from app.lib.cache.memory import MemoryStore
@@ -65,7 +66,12 @@ def build_cache(settings: Settings) -> Cache:
 
 
 def dependencies(
-    settings: Settings, tokens: AccessTokens, cookies: SessionCookies, passwords: Passwords, cache: Cache
+    settings: Settings,
+    tokens: AccessTokens,
+    cookies: SessionCookies,
+    passwords: Passwords,
+    cache: Cache,
+    access: AccessControl,
 ) -> dict[str, Provide]:
     """What `lib.dependencies`, `lib.access` and `lib.pagination` promise to handlers by name."""
     storage = Storage.of(settings)
@@ -94,6 +100,7 @@ def dependencies(
         "link_tokens": Provide(lambda: link_tokens, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
         "session_cookies": Provide(lambda: cookies, sync_to_thread=False),
+        "access": Provide(lambda: access, sync_to_thread=False),
         "cache": Provide(lambda: cache, sync_to_thread=False),
         "keys": Provide(lambda: keys, sync_to_thread=False),
         "storage": Provide(lambda: storage, sync_to_thread=False),

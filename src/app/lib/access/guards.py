@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -41,6 +42,9 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[str] | None = None
     """What the API key may be used for. None: a session, which may do all that its owner may."""
 
+    def has_scope(self, scope: str) -> bool:
+        return self.scopes is None or scope in self.scopes
+
 
 CurrentUser = NamedDependency[Principal]
 
@@ -52,6 +56,8 @@ class Rule:
     name: str
     check: Callable[[ASGIConnection[Any, Any, Any, Any]], None]
     is_public: bool = False
+    permission: StrEnum | None = None
+    """Which the caller must hold for something; whether for the object of the request, the service asks."""
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Runs on the event loop, so it only computes."""
@@ -127,7 +133,7 @@ def _signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise scope["auth"] or NotAuthenticatedError
     if user.scopes is not None:
         needed = scope_of(scope["route_handler"], scope["method"])
-        if needed not in user.scopes:
+        if needed is None or not user.has_scope(needed):
             raise ScopeRequiredError(needed)
 
 
@@ -149,6 +155,28 @@ def refuse_old_sign_in(principal: Principal) -> None:
         raise ScopeRequiredError(None)
     if time.time() - principal.authenticated_at > RECENT_SIGN_IN:
         raise ReauthenticationRequiredError
+
+
+def requires(permission: StrEnum) -> Rule:
+    """Let those pass who may do this to something. To what, the service asks (`AccessControl.check` and `where`)."""
+
+    def check(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        _signed_in(connection)
+        if not connection.app.state.access.may(connection.scope["user"], permission):
+            raise PermissionDeniedError
+
+    return Rule(f"requires {permission}", check, permission=permission)
+
+
+def requires_role(role: str) -> Rule:
+    """Let those pass who have the role, also through another. A permission says more: prefer `requires`."""
+
+    def check(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        _signed_in(connection)
+        if not connection.app.state.access.has_role(connection.scope["user"], role):
+            raise PermissionDeniedError
+
+    return Rule(f"requires role {role}", check)
 
 
 public = Rule("public", _anyone, is_public=True)

@@ -1,6 +1,7 @@
 """The shape every table shares."""
 
 from datetime import UTC, datetime
+from typing import ClassVar
 from uuid import UUID
 
 from advanced_alchemy.base import CommonTableAttributes, create_registry
@@ -21,6 +22,8 @@ class Model(CommonTableAttributes, DeclarativeBase):
 
     __abstract__ = True
     registry = create_registry({UUID: Uuid(), datetime: DateTime(timezone=True)})
+    access_attributes: ClassVar[tuple[str, ...]] = ()
+    """What rules on permissions may know of a row, beside its id (`r.obj.owner_id`)."""
 
     id: Mapped[UUID] = mapped_column(default=uuid7, primary_key=True, sort_order=-1)
     created_at: Mapped[datetime] = mapped_column(default=utc_now, sort_order=100)

@@ -1,0 +1,42 @@
+"""What permissions are about: tables, and the attributes of their rows that rules may use."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from app.lib.access.expressions import ATTRIBUTE_TYPES
+from app.lib.db.models import Model
+
+
+class UnusableAttributeError(Exception):
+    """A model lets rules use an attribute that they cannot compare."""
+
+
+@functools.cache
+def models() -> Mapping[str, type[Model]]:
+    """Every model by its resource: the name of its table. Call it when all are imported."""
+    return {mapper.class_.__tablename__: mapper.class_ for mapper in Model.registry.mappers}
+
+
+@functools.cache
+def attribute_types(resource: str) -> Mapping[str, type]:
+    """What a rule on this resource may know of an object. Empty: it has no objects."""
+    model = models().get(resource)
+    return {} if model is None else {name: _type_of(model, name) for name in ("id", *model.access_attributes)}
+
+
+def attributes_of(row: Model) -> Mapping[str, Any]:
+    """Plain values, as rules see them."""
+    return {name: getattr(row, name) for name in ("id", *row.access_attributes)}
+
+
+@functools.cache
+def columns_of(model: type[Model]) -> Mapping[str, Any]:
+    return {name: getattr(model, name) for name in ("id", *model.access_attributes)}
+
+
+def _type_of(model: type[Model], name: str) -> type:
+    found: type = model.__table__.columns[name].type.python_type
+    if found not in ATTRIBUTE_TYPES:
+        raise UnusableAttributeError(f"{model.__name__}.{name}: rules do not know {found.__name__}")
+    return found
