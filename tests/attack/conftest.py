@@ -56,6 +56,13 @@ class Keel:
         tokens: dict[str, str] = answer.raise_for_status().json()
         return tokens
 
+    def assert_ended(self, headers: dict[str, str]) -> None:
+        """What `headers` say was ended at `here`: refused there at once, and at the other process as soon as
+        PostgreSQL has told it, which takes milliseconds on a machine that is not busy."""
+        with self.client(headers=headers) as here, self.client(self.there, headers=headers) as there:
+            assert here.get("/users/me").status_code == 401
+            wait_until(lambda: there.get("/users/me").status_code == 401, seconds=10, what="the news of the end")
+
     def rows(self, query: str, **values: object) -> list[Row[Any]]:
         """What is stored, on a fresh connection."""
         with create_engine(self.url, poolclass=NullPool).begin() as fresh:
