@@ -15,9 +15,10 @@ from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
 from selenium.webdriver import Chrome
-from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, select, text
 from sqlalchemy.orm import Session
 
+from app.domain.access.models import Role, RoleAssignment
 from app.domain.access.services import POLICY_CHANGED, PolicyService
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import principal_of
@@ -160,13 +161,20 @@ def follow_here(app: Litestar, connection: Connection, deliver: Callable[[str], 
 
 
 @pytest.fixture
-def as_user(client: TestClient[Litestar], session: Session, settings: Settings) -> Callable[..., "SignedIn"]:
-    """`as_user()` is somebody new, `as_user(user)` this user, `as_user(is_superuser=True)` an administrator."""
+def as_user(
+    app: Litestar, client: TestClient[Litestar], session: Session, settings: Settings
+) -> Callable[..., "SignedIn"]:
+    """`as_user()` is somebody new without a role, `as_user(user)` this user, `as_user(role="editor")` an editor,
+    `as_user(is_superuser=True)` an administrator."""
 
-    def sign_in(user: User | None = None, **fields: Any) -> SignedIn:
+    def sign_in(user: User | None = None, *, role: str | None = None, **fields: Any) -> SignedIn:
         user = user or UserFactory.build(**fields)
         session.add(user)
         session.flush()
+        if role:
+            held = select(Role.id).where(Role.name == role)
+            session.add(RoleAssignment(user_id=user.id, role_id=session.scalars(held).one()))
+            app.state.access.policy = PolicyService(session).load()
         row = UserSessionFactory.build(user_id=user.id)
         session.add(row)
         session.commit()

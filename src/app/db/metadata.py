@@ -9,6 +9,7 @@ from app.domain.confirmations import models as confirmations
 from app.domain.files import models as files
 from app.domain.identities import models as identities
 from app.domain.items import models as items
+from app.domain.posts import models as posts
 from app.domain.sessions import models as sessions
 from app.domain.throttles import models as throttles
 from app.domain.totp import models as totp
@@ -16,7 +17,9 @@ from app.domain.users import models as users
 from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
-MODULES = (access, accounts, api_keys, confirmations, files, identities, items, sessions, throttles, totp, users)
+MODULES = (
+    *(access, accounts, api_keys, confirmations, files, identities, items, posts, sessions, throttles, totp, users),
+)
 """A new feature's models module is added here, and nowhere else."""
 
 QUEUE_TABLES = (saq_jobs, saq_stats, saq_versions)

@@ -94,6 +94,11 @@ def contains(q: str | None, *columns: SQLColumnExpression[Any]) -> ColumnElement
     return or_(*[column.icontains(q, autoescape=True) for column in columns]) if q else true()
 
 
+def equals(value: object, column: SQLColumnExpression[Any]) -> ColumnElement[bool]:
+    """The column has this value. True without one."""
+    return true() if value is None else column == value
+
+
 class Sorting(NamedTuple):
     """An order in which no two rows are equal: by a column, then by id in the same direction."""
 

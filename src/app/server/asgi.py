@@ -29,6 +29,7 @@ from app.domain.files.controllers import AvatarController, FileController, MyAva
 from app.domain.identities.controllers import MyIdentityController, ProviderController
 from app.domain.items.controllers import ItemController
 from app.domain.jobs.controllers import JobController, JobDashboardController
+from app.domain.posts.controllers import PostController
 from app.domain.registrations.controllers import RegistrationController
 from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
 from app.domain.totp.controllers import MyTotpController
@@ -77,6 +78,7 @@ CONTROLLERS = [
     UserController,
     UserAccessController,
     ItemController,
+    PostController,
     JobController,
     JobDashboardController,
     FileController,
