@@ -5,6 +5,7 @@ from pathlib import Path
 from app.domain.access import models as access
 from app.domain.accounts import models as accounts
 from app.domain.api_keys import models as api_keys
+from app.domain.audit import models as audit
 from app.domain.confirmations import models as confirmations
 from app.domain.files import models as files
 from app.domain.identities import models as identities
@@ -18,7 +19,8 @@ from app.lib.db.models import Model
 from app.lib.jobs.broker import saq_jobs, saq_stats, saq_versions
 
 MODULES = (
-    *(access, accounts, api_keys, confirmations, files, identities, items, posts, sessions, throttles, totp, users),
+    *(access, accounts, api_keys, audit, confirmations, files, identities, items, posts, sessions, throttles),
+    *(totp, users),
 )
 """A new feature's models module is added here, and nowhere else."""
 

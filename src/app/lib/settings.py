@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     require_verified_email: bool = False
     password_hash_concurrency: PositiveInt = 1
     password_min_length: int = Field(default=SHORTEST, ge=SHORTEST, le=128)
+    audit_retention_days: int = Field(default=365, ge=1, le=100 * 365)
 
     google_client_id: str = ""
     google_client_secret: str = Field(default="", repr=False)

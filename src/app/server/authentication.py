@@ -17,6 +17,7 @@ from app.lib.api_keys import PREFIX
 from app.lib.csrf import SAFE_METHODS
 from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError
 from app.lib.events import EventFeed
+from app.lib.origin import Origin, originating
 from app.lib.session_cookies import SessionCookies
 from app.lib.tokens import AccessToken, AccessTokens
 from app.server.api_keys import ApiKeyring
@@ -85,7 +86,8 @@ class Authentication(ASGIMiddleware):
             scope["user"] = await self._principal(scope)
         except ApplicationError as reason:
             scope["auth"] = reason
-        await next_app(scope, receive, send)
+        with originating(_origin_of(scope)):
+            await next_app(scope, receive, send)
 
     async def _principal(self, scope: Any) -> Principal | None:
         if not _has_authorization(scope):
@@ -126,6 +128,17 @@ class Authentication(ASGIMiddleware):
             del self._verified[next(iter(self._verified))]
         self._verified[token] = access
         return access
+
+
+def _origin_of(scope: Any) -> Origin:
+    principal: Principal | None = scope["user"]
+    return Origin(
+        source=f"{scope['method']} {scope['path_template']}",
+        actor_id=principal.id if principal else None,
+        session_id=principal.session_id if principal else None,
+        address=scope["client"][0] if scope["client"] else None,
+        request_id=scope.get("request_id"),
+    )
 
 
 def _has_authorization(scope: Scope) -> bool:

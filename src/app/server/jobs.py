@@ -7,6 +7,7 @@ from sqlalchemy import URL
 
 from app.domain.accounts import jobs as accounts
 from app.domain.api_keys import jobs as api_keys
+from app.domain.audit import jobs as audit
 from app.domain.confirmations import jobs as confirmations
 from app.domain.files import jobs as files
 from app.domain.identities import jobs as identities
@@ -25,6 +26,7 @@ from app.server.resources import job_resources
 JOB_MODULES = [
     accounts,
     api_keys,
+    audit,
     confirmations,
     files,
     identities,

@@ -16,6 +16,7 @@ from app.lib.errors import ApplicationError
 from app.lib.jobs import ledger
 from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
 from app.lib.jobs.declaration import Job
+from app.lib.origin import Origin, originating
 
 UNKNOWN_SECONDS = 60
 UNKNOWN_KEPT = 24 * 3600
@@ -111,7 +112,11 @@ class JobRunner:
     def _outcome(self, job: saq.Job) -> BaseException | None:
         """In a thread. What the job raised is returned, because a Future cannot carry StopIteration."""
         request_id = job.meta.get("request_id")
-        with structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=request_id):
+        origin = Origin(source=f"job {job.function}", request_id=request_id)
+        with (
+            structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=request_id),
+            originating(origin),
+        ):
             try:
                 self._run(job)
             except BaseException as error:  # noqa: BLE001  (SystemExit, too, is the job's failure and not the worker's)
