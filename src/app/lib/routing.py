@@ -27,9 +27,11 @@ T = TypeVar("T")
 def get(path: str = "/", **options: Any) -> Route:
     """A handler that reads: its statements run on an AUTOCOMMIT connection, perhaps of a replica.
 
+    `records=True` gives it a transaction as of a handler that writes, because reading is recorded (`domain.audit`).
     `uncompressed=True` sends the body as it is: for what is compressed already, or is asked for in ranges.
     """
-    return _route(litestar.get, path, _reading, options)
+    unit_of_work = _writing if options.pop("records", False) else _reading
+    return _route(litestar.get, path, unit_of_work, options)
 
 
 def post(path: str = "/", **options: Any) -> Route:

@@ -4,8 +4,11 @@ import secrets
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.models import is_named, is_not_closed
 from app.domain.accounts.schemas import AccountUpdate, UserRead
-from app.domain.accounts.services import AccountService, is_named, is_not_closed
+from app.domain.accounts.services import AccountService
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
@@ -25,10 +28,11 @@ class Accounts:
         """In the order of addresses; `q` looks into addresses and names."""
 
         def read(session: Session) -> Page[UserRead]:
+            AuditService(session).record(Action.USERS_LISTED, attributes={"q": q, "offset": offset})
             page = PageRequest(limit=limit, offset=offset)
             return AccountService(session).page(is_not_closed(), is_named(q), page=page, sort="email", into=UserRead)
 
-        return self._database.read(read)
+        return self._database.write(read)
 
     def create(self, *, email: str, first_name: str, last_name: str, is_superuser: bool) -> str:
         """The generated password. Raises EmailTakenError, InvalidInputError."""

@@ -50,10 +50,10 @@ def test_a_refused_sign_in_costs_the_same_whatever_is_wrong(
         refused(unverified.email, PASSWORD),
     )
 
-    assert len(wrong) == 4
+    assert len(wrong) == 5
     nobody, no_address, *states = others
     assert [nobody, *states] == [wrong] * 3
-    assert len(no_address) == 3  # which everybody knows to be none
+    assert len(no_address) == 4  # which everybody knows to be none
 
 
 def test_wrong_current_passwords_are_throttled(session: Session, passwords: Passwords) -> None:

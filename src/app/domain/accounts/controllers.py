@@ -7,6 +7,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from msgspec import UNSET
 from sqlalchemy import ColumnElement
 
+from app.domain.accounts.models import is_named, is_not_closed
 from app.domain.accounts.schemas import (
     AccountCreate,
     AccountUpdate,
@@ -21,7 +22,9 @@ from app.domain.accounts.schemas import (
     UserSort,
     UserUpdate,
 )
-from app.domain.accounts.services import AccountService, is_named, is_not_closed
+from app.domain.accounts.services import AccountService
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.registrations.services import RegistrationService
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
@@ -124,9 +127,9 @@ class MeController(Controller):
         return UserRead.of(users.get_one(User.id == me.id))
 
     @patch()
-    def update_me(self, data: JSONBody[UserUpdate], accounts: AccountService, me: CurrentUser) -> UserRead:
+    def update_me(self, data: JSONBody[UserUpdate], users: UserService, me: CurrentUser) -> UserRead:
         """Change my name or telephone number."""
-        return UserRead.of(accounts.apply(accounts.get_one(User.id == me.id), data))
+        return UserRead.of(users.change(users.get_one(User.id == me.id), data))
 
     @post("/email", status_code=HTTP_202_ACCEPTED, gate="passwords", rate_limit="sign_in")
     def request_email_change(
@@ -171,10 +174,11 @@ class UserController(Controller):
     opt = {"scope": "users"}
     guards = [administrator]
 
-    @get()
+    @get(records=True)
     def list_users(
         self,
         accounts: AccountService,
+        audit: AuditService,
         page: PageQuery,
         is_active: Which = None,
         is_verified: Which = None,
@@ -188,7 +192,9 @@ class UserController(Controller):
         """
         flags = {User.is_active: is_active, User.is_verified: is_verified, User.is_superuser: is_superuser}
         where: list[ColumnElement[bool]] = [flag.is_(value) for flag, value in flags.items() if value is not None]
-        return accounts.page(is_not_closed(), *where, is_named(page.q), page=page, sort=sort, into=UserRead)
+        found = accounts.page(is_not_closed(), *where, is_named(page.q), page=page, sort=sort, into=UserRead)
+        audit.record(Action.USERS_LISTED, attributes={"q": page.q, "offset": page.offset, "shown": len(found.items)})
+        return found
 
     @post(gate="passwords")
     def create_user(
@@ -218,10 +224,12 @@ class UserController(Controller):
         )
         return UserRead.of(accounts.create_account(account, by=me.id))
 
-    @get("/{user_id:uuid}")
-    def get_user(self, user_id: FromPath[UUID], accounts: AccountService) -> UserRead:
+    @get("/{user_id:uuid}", records=True)
+    def get_user(self, user_id: FromPath[UUID], accounts: AccountService, audit: AuditService) -> UserRead:
         """Show an account."""
-        return UserRead.of(accounts.get_one(User.id == user_id, is_not_closed()))
+        user = accounts.get_one(User.id == user_id, is_not_closed())
+        audit.record(Action.USER_READ, subject=user)
+        return UserRead.of(user)
 
     @patch("/{user_id:uuid}")
     def update_user(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from app.domain.accounts.jobs import (
@@ -15,8 +15,10 @@ from app.domain.accounts.jobs import (
     send_farewell,
     send_password_notice,
 )
-from app.domain.accounts.models import Closure
+from app.domain.accounts.models import Closure, is_not_closed
 from app.domain.accounts.schemas import AccountUpdate
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService, differences
 from app.domain.confirmations.models import Purpose
 from app.domain.confirmations.services import ConfirmationService
 from app.domain.files.services import AvatarService
@@ -33,7 +35,6 @@ from app.lib.email_address import canonical_email
 from app.lib.errors import NotFoundError, PermissionDeniedError
 from app.lib.jobs.broker import enqueue
 from app.lib.link_tokens import LinkTokens
-from app.lib.pagination import contains
 from app.lib.password_policy import PasswordPolicy
 from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
@@ -52,6 +53,7 @@ class AccountService(Service[User]):
 
     def __init__(self, session: AnySession, **options: Any) -> None:
         super().__init__(session, **options)
+        self._audit = AuditService(session)
         self._confirmations = ConfirmationService(session)
         self._sessions = SessionService(session)
         self._users = UserService(session)
@@ -59,6 +61,7 @@ class AccountService(Service[User]):
     def request_password_reset(self, email: str) -> None:
         user = self.lock(User.email == canonical_email(email))
         recipient = user if user and user.is_active else None
+        self._audit.record(Action.PASSWORD_RESET_REQUESTED, subject=recipient)
         self._confirmations.send(self._confirmations.issue(Purpose.PASSWORD_RESET, recipient))
 
     def reset_password(
@@ -78,6 +81,7 @@ class AccountService(Service[User]):
         """
         _, user = self._confirmations.claim(token, Purpose.PASSWORD_RESET, link_tokens)
         _check(policy, password, user)
+        self._audit.record(Action.PASSWORD_RESET, subject=user, actor_id=user.id)
         was_verified, user.is_verified = user.is_verified, True
         self._set_password(user, passwords.hash(password))
         if was_verified:
@@ -94,6 +98,7 @@ class AccountService(Service[User]):
         """Ends my other sessions. Raises WrongPasswordError, ReauthenticationRequiredError, InvalidInputError."""
         user = self._prove(me, current, passwords=passwords, field="current_password")
         _check(policy, new, user)
+        self._audit.record(Action.PASSWORD_CHANGED, subject=user)
         self._set_password(user, passwords.hash(new))
         self._sessions.end_all(user.id, but=me.session_id, reason="password_changed")
         self._confirmations.void(user.id, Purpose.PASSWORD_RESET, Purpose.EMAIL_CHANGE)
@@ -106,6 +111,7 @@ class AccountService(Service[User]):
         """
         address = canonical_email(email)
         user = self._prove(me, password, passwords=passwords, field="password")
+        self._audit.record(Action.EMAIL_CHANGE_REQUESTED, subject=user, changes={"email": [user.email, address]})
         owner_id = self.session.scalar(select(User.id).where(User.email == address))
         link = self._confirmations.issue(Purpose.EMAIL_CHANGE, None if owner_id else user, email=address)
         if owner_id and owner_id != me.id:
@@ -119,7 +125,7 @@ class AccountService(Service[User]):
         """Raises InvalidTokenError; EmailTakenError. Sessions go on: whoever asked has just repeated the password."""
         confirmation, user = self._confirmations.claim(token, Purpose.EMAIL_CHANGE, link_tokens)
         old, was_verified = user.email, user.is_verified
-        self._move(user, confirmation.email)
+        self._move(user, confirmation.email, Action.EMAIL_CHANGED)
         self._confirmations.void(user.id)
         if was_verified:  # whoever owns an address that was never proved has lost nothing, and nothing to undo
             undo = self._confirmations.issue(Purpose.EMAIL_UNDO, user, email=old, is_beside=True)
@@ -130,7 +136,7 @@ class AccountService(Service[User]):
         """Give the account back to its earlier address, and to nobody else: its password and sessions end, and a link
         for a new password goes there. Raises InvalidTokenError; EmailTakenError."""
         undo, user = self._confirmations.claim(token, Purpose.EMAIL_UNDO, link_tokens)
-        self._move(user, undo.email)
+        self._move(user, undo.email, Action.EMAIL_CHANGE_UNDONE)
         user.password_hash = None
         self._users.hand_over(user.id, reason="email_change_undone")
         self._confirmations.void_for_undo(undo)
@@ -139,6 +145,7 @@ class AccountService(Service[User]):
 
     def leave(self, me: Principal, *, token_lifetime: timedelta) -> None:
         """Delete my account. Raises LastAdministratorError."""
+        self._audit.record(Action.USER_DELETED, subject=("user", me.id))
         user = self._lock_account(me.id, by=None, removes_administrator=True)
         self._sessions.refuse_ended(me.session_id)
         self._close(user, token_lifetime=token_lifetime)
@@ -152,7 +159,7 @@ class AccountService(Service[User]):
             _refuse_former_administrator(by, self._lock_administrators())
         account.email = canonical_email(account.email)
         self._refuse_taken(account.email)
-        self.create(account)
+        self._users.create_account(account)
         if account.password_hash is None:
             self._invite(account)
         return account
@@ -162,9 +169,13 @@ class AccountService(Service[User]):
 
         Raises NotFoundError, EmailTakenError, LastAdministratorError, PermissionDeniedError.
         """
-        user = self._lock_account(user_id, by=by, removes_administrator=_removes_administrator(changes))
+        is_removal = changes.is_active is False or changes.is_superuser is False
+        user = self._lock_account(user_id, by=by, removes_administrator=is_removal)
         was_administrator, old_address = user.is_superuser, user.email
-        if changes.email is not UNSET and (address := canonical_email(changes.email)) != user.email:
+        address = old_address if changes.email is UNSET else canonical_email(changes.email)
+        changed = differences(user, msgspec.structs.replace(changes, email=address))
+        self._users.record_changes(user, changed)
+        if address != old_address:
             self._refuse_taken(address, user_id=user_id)
             user.email, user.is_verified = address, False
             self._confirmations.void_everything(user_id)
@@ -179,6 +190,7 @@ class AccountService(Service[User]):
 
     def take_password(self, user_id: UUID, *, by: UUID | None = None) -> None:
         """With all access; a link for another one is sent. Raises NotFoundError, PermissionDeniedError."""
+        self._audit.record(Action.PASSWORD_REMOVED, subject=("user", user_id))
         user = self._lock_account(user_id, by=by)
         user.password_hash = None
         self._users.shut_out(user_id, reason="password_reset")
@@ -187,6 +199,7 @@ class AccountService(Service[User]):
 
     def remove_account(self, user_id: UUID, *, by: UUID | None, token_lifetime: timedelta) -> None:
         """Raises NotFoundError, LastAdministratorError, PermissionDeniedError."""
+        self._audit.record(Action.USER_DELETED, subject=("user", user_id))
         user = self._lock_account(user_id, by=by, removes_administrator=True)
         self._close(user, token_lifetime=token_lifetime)
 
@@ -234,7 +247,8 @@ class AccountService(Service[User]):
         key = user.notice_key("password-notice")
         enqueue(self.session, send_password_notice, key=key, once=True, user_id=user.id, changed_at=utc_now())
 
-    def _move(self, user: User, email: str) -> None:
+    def _move(self, user: User, email: str, action: Action) -> None:
+        self._audit.record(action, subject=user, changes={"email": [user.email, email]}, actor_id=user.id)
         self._refuse_taken(email, user_id=user.id)
         user.email, user.is_verified = email, True
         self.session.flush()
@@ -264,15 +278,6 @@ class AccountService(Service[User]):
             raise EmailTakenError
 
 
-def is_named(q: str | None) -> ColumnElement[bool]:
-    """By address or name. True without text."""
-    return contains(q, User.email, User.first_name + " " + User.last_name)
-
-
-def is_not_closed() -> ColumnElement[bool]:
-    return User.id.not_in(select(Closure.user_id))
-
-
 def _refuse_former_administrator(by: UUID | None, administrators: AbstractSet[UUID]) -> None:
     """The token of the one who asks was good when the request came. None: an operator at a command line."""
     if by is not None and by not in administrators:
@@ -282,10 +287,6 @@ def _refuse_former_administrator(by: UUID | None, administrators: AbstractSet[UU
 def _farewell_key(email: str) -> str:
     """Once a day to an address that nobody proved, however often somebody registers with it and leaves."""
     return f"farewell:{hashlib.sha256(email.encode()).hexdigest()}:{utc_now().date()}"
-
-
-def _removes_administrator(changes: AccountUpdate) -> bool:
-    return changes.is_active is False or changes.is_superuser is False
 
 
 def _check(policy: PasswordPolicy, password: str, user: User) -> None:

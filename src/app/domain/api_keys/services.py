@@ -8,6 +8,8 @@ from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from app.domain.api_keys.errors import TooManyApiKeysError
 from app.domain.api_keys.jobs import send_api_key_notice
 from app.domain.api_keys.models import ApiKey
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.sessions.services import SessionService
 from app.domain.users.models import User
 from app.lib.access.guards import Principal
@@ -85,6 +87,11 @@ class ApiKeyService(Service[ApiKey]):
                 expires_at=expires_at,
             )
         )
+        AuditService(self.session).record(
+            Action.API_KEY_CREATED,
+            subject=user,
+            attributes={"api_key_id": row.id, "scopes": row.scopes, "expires_at": expires_at},
+        )
         notice = user.notice_key("api-key-notice")
         enqueue(self.session, send_api_key_notice, key=notice, once=True, api_key_id=row.id)
         return row, key
@@ -108,11 +115,14 @@ class ApiKeyService(Service[ApiKey]):
 
     def revoke(self, *which: ColumnElement[bool]) -> Sequence[UUID]:
         """End keys and tell every process. Returns the ids of those that had not been revoked yet."""
-        revoked = self.session.scalars(
-            update(ApiKey).where(*which, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()).returning(ApiKey.id)
-        ).all()
-        publish(self.session, API_KEY_REVOKED, *map(str, revoked))
-        return revoked
+        ended = update(ApiKey).where(*which, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
+        revoked = self.session.execute(ended.returning(ApiKey.id, ApiKey.user_id)).all()
+        publish(self.session, API_KEY_REVOKED, *[str(key_id) for key_id, _ in revoked])
+        for key_id, user_id in revoked:
+            AuditService(self.session).record(
+                Action.API_KEY_REVOKED, subject=("user", user_id), attributes={"api_key_id": key_id}
+            )
+        return [key_id for key_id, _ in revoked]
 
     def _record_use(self, key_id: UUID) -> None:
         """Passed over while somebody else holds the row: it is being revoked, or another process does the same."""

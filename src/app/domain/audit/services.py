@@ -45,11 +45,13 @@ class AuditService(Service[AuditEvent]):
         permission: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         actor_id: UUID | None = None,
+        count: int = 1,
     ) -> None:
         """Write it down, in this transaction. If that rolls back, it is written after it, as a failure.
 
         Who did it, from where, is known (`lib.origin`); `actor_id` is for those who have only now proved who they
-        are. Of `changes` see `differences`. Secrets are masked, and text is made storable and shortened.
+        are; `count` is how many alike the event stands for. Of `changes` see `differences`. Secrets are masked, and
+        text is made storable and shortened.
         """
         origin = current_origin()
         subject_type, subject_id = _named(subject)
@@ -63,6 +65,7 @@ class AuditService(Service[AuditEvent]):
             "permission": permission,
             "attributes": storable(attributes),
             "changes": storable(changes) or None,
+            "count": count,
             "source": origin.source,
             "actor_id": actor_id or origin.actor_id,
             "impersonator_id": origin.impersonator_id,

@@ -7,6 +7,8 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_302_FOUND
 from sqlalchemy.orm import Session
 
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService
 from app.domain.identities.errors import EmailNotVerifiedError, IdentityTakenError, InvalidStateError
 from app.domain.identities.models import AuthorizationRequest, Identity
 from app.domain.identities.schemas import (
@@ -30,6 +32,7 @@ from app.domain.sessions.services import SessionService
 from app.domain.totp.services import TotpService
 from app.domain.users.models import User
 from app.lib.access.guards import CurrentUser, authenticated, public, recently_authenticated
+from app.lib.db.database import Database
 from app.lib.dependencies import AppSettings, CookieIssuing, SocialProviders, UnitsOfWork
 from app.lib.errors import ApplicationError, NotAuthenticatedError
 from app.lib.outgoing import ProviderUnavailableError
@@ -130,13 +133,13 @@ class ProviderController(Controller):
             lambda session: AuthorizationRequestService(session).claim(state=sent_state, provider=name, browser=browser)
         )
         if error or not code:
-            return _back_to(begun, error=CANCELLED if error == CANCELLED else REASONS[SignInRefusedError])
+            return _refuse(begun, CANCELLED if error == CANCELLED else REASONS[SignInRefusedError], units)
         try:
             person = provider.identify(Callback(code=code, issuer=iss), _challenge(name, sent_state, settings))
             arrival = functools.partial(_arrive, person, begun, request, session_cookies, settings)
             return units.write(arrival)
         except tuple(REASONS) as refusal:
-            return _back_to(begun, error=next(REASONS[kind] for kind in type(refusal).__mro__ if kind in REASONS))
+            return _refuse(begun, next(REASONS[kind] for kind in type(refusal).__mro__ if kind in REASONS), units)
 
 
 class MyIdentityController(Controller):
@@ -217,6 +220,13 @@ def _arrive(
     device, lifetime = device_of(request), settings.session_lifetime
     grant = sessions.sign_in(user, device=device, lifetime=lifetime, identity_id=identity.id)
     return with_cookies(grant, cookies, location=begun.destination)
+
+
+def _refuse(begun: AuthorizationRequest, reason: str, units: Database) -> Response[None]:
+    action = Action.IDENTITY_LINKED if begun.session_id else Action.SESSION_CREATED
+    attributes = {"reason": reason, "provider": begun.provider, "session_id": begun.session_id}
+    units.write(lambda session: AuditService(session).record(action, outcome=Outcome.FAILURE, attributes=attributes))
+    return _back_to(begun, error=reason)
 
 
 def _back_to(begun: AuthorizationRequest, **result: str) -> Response[None]:

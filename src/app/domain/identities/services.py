@@ -2,12 +2,15 @@ import hmac
 import re
 from collections.abc import Collection
 from datetime import timedelta
+from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService
 from app.domain.identities.errors import (
     EmailNotVerifiedError,
     IdentityTakenError,
@@ -97,6 +100,7 @@ class IdentityService(Service[Identity]):
         others = (Identity.user_id == user_id, Identity.id != identity_id, Identity.issuer.in_(issuers))
         if (user is None or user.password_hash is None) and not self.exists(*others):
             raise LastSignInMethodError
+        self._record(Action.IDENTITY_UNLINKED, identity)
         SessionService(self.session).revoke(UserSession.identity_id == identity_id, reason="identity_unlinked")
         self.remove(identity)
 
@@ -111,11 +115,22 @@ class IdentityService(Service[Identity]):
         """Its row, or that of somebody who was faster. Raises IdentityTakenError when that is of another user."""
         values = {"user_id": user.id, "provider": provider, "issuer": person.issuer, "subject": person.subject}
         row = insert(Identity).values(id=uuid7(), email=person.email, **values)
-        self.session.execute(row.on_conflict_do_nothing(index_elements=[Identity.issuer, Identity.subject]))
+        made = row.on_conflict_do_nothing(index_elements=[Identity.issuer, Identity.subject]).returning(Identity.id)
+        is_new = self.session.scalar(made) is not None
         identity = self.get_one(*_is(person))
         if identity.user_id != user.id:
             raise IdentityTakenError
+        if is_new:
+            self._record(Action.IDENTITY_LINKED, identity)
         return identity
+
+    def _record(self, action: Action, identity: Identity) -> None:
+        AuditService(self.session).record(
+            action,
+            subject=("user", identity.user_id),
+            actor_id=identity.user_id,
+            attributes={"identity_id": identity.id, "provider": identity.provider},
+        )
 
     def _notify(self, identity: Identity, *, was_reclaimed: bool, key: str | None = None) -> None:
         enqueue(
@@ -223,19 +238,25 @@ class SignInCodeService(Service[SignInCode]):
             .with_for_update()
         )
         if found is None:
-            raise InvalidSignInCodeError
+            self._refuse(user)
         found.tries += 1
         is_foreign = browser is not None and not hmac.compare_digest(found.browser_hash, hash_of(browser))
         if is_foreign or (browser is None and (is_same_site or found.needs_browser)):
-            raise InvalidSignInCodeError
+            self._refuse(user)
         if user is None or (must_be_verified and not user.is_verified):
-            raise InvalidSignInCodeError
+            self._refuse(user)
         return found, user
 
     def use(self, code: SignInCode) -> None:
         """It has become a session."""
         code.used_at = utc_now()
         self.session.flush()
+
+    def _refuse(self, user: User | None) -> NoReturn:
+        AuditService(self.session).record(
+            Action.SESSION_CREATED, subject=user, outcome=Outcome.FAILURE, attributes={"reason": "invalid_code"}
+        )
+        raise InvalidSignInCodeError
 
 
 def _is(person: Person) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -5,6 +5,8 @@ import saq
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select, true
 from sqlalchemy.orm import Session
 
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.jobs.schemas import JobRead
 from app.lib.errors import InvalidInputError, NotFoundError
@@ -48,6 +50,7 @@ def get_job(session: Session, key: str) -> saq.Job:
 
 def retry_job(session: Session, key: str) -> saq.Job:
     """Run a dead job again. Raises NotFoundError, or JobNotDeadError for one that is not dead."""
+    AuditService(session).record(Action.JOB_RETRIED, subject=("job", key))
     if not ledger.retry(session, key):
         get_job(session, key)
         raise JobNotDeadError
@@ -56,6 +59,7 @@ def retry_job(session: Session, key: str) -> saq.Job:
 
 def abort_job(session: Session, key: str) -> saq.Job:
     """Put a job that waits or runs into the dead list; one that has ended stays as it is. Raises NotFoundError."""
+    AuditService(session).record(Action.JOB_ABORTED, subject=("job", key))
     ledger.abort(session, key)
     return get_job(session, key)
 

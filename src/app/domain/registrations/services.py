@@ -6,6 +6,8 @@ from msgspec import Struct
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService
 from app.domain.confirmations.models import Purpose
 from app.domain.confirmations.services import ConfirmationService
 from app.domain.files.services import AvatarService
@@ -43,6 +45,7 @@ class RegistrationService(Service[User]):
 
     def __init__(self, session: AnySession, **options: Any) -> None:
         super().__init__(session, **options)
+        self._audit = AuditService(session)
         self._confirmations = ConfirmationService(session)
         self._users = UserService(session)
 
@@ -58,6 +61,9 @@ class RegistrationService(Service[User]):
         user = self._users.lock(User.email == address)
         undo_id = self._confirmations.open_undo_of(address)
         others = self._confirmations.registrations(user.id if user else new_id)
+        is_new = user is not None and user.id == new_id and undo_id is None
+        outcome = Outcome.SUCCESS if is_new else Outcome.FAILURE
+        self._audit.record(Action.USER_REGISTERED, subject=user, outcome=outcome)
         if user is None or (user.id == new_id and undo_id):
             self._keep_reserved(user, undo_id)
         elif user.id == new_id:
@@ -85,6 +91,8 @@ class RegistrationService(Service[User]):
         if new_id and (undo_id := self._confirmations.open_undo_of(email)):
             self._keep_reserved(self._users.lock(User.id == new_id), undo_id)
             raise AddressReservedError
+        if new_id:
+            self._audit.record(Action.USER_REGISTERED, subject=("user", new_id), actor_id=new_id)
         return new_id is not None
 
     def reclaim(self, user: User, *, first_name: str, last_name: str) -> None:
@@ -93,6 +101,7 @@ class RegistrationService(Service[User]):
         Whatever the one who made it typed or holds ends: password, sessions, API keys, second factor, name, telephone
         number (SECURITY 47).
         """
+        self._audit.record(Action.USER_RECLAIMED, subject=user, actor_id=user.id)
         user.password_hash, user.phone = None, None
         user.first_name, user.last_name = first_name, last_name
         user.is_verified = True
@@ -108,6 +117,7 @@ class RegistrationService(Service[User]):
         others = self._confirmations.registrations(user.id if user else uuid7())
         recipient = user if user and user.is_active and not user.is_verified else None
         purpose = Purpose.PASSWORD_RESET if others.open else Purpose.VERIFICATION
+        self._audit.record(Action.VERIFICATION_REQUESTED, subject=recipient)
         self._confirmations.send(self._confirmations.issue(purpose, recipient))
 
     def verify(self, token: str, link_tokens: LinkTokens) -> User:
@@ -120,6 +130,7 @@ class RegistrationService(Service[User]):
             wanted = msgspec.convert(confirmation.registration, Registration)
             for name, value in msgspec.structs.asdict(wanted).items():
                 setattr(user, name, value)
+        self._audit.record(Action.EMAIL_VERIFIED, subject=user, actor_id=user.id)
         if confirmation.registration or others.open:
             self._users.hand_over(user.id, reason="registered_again")
         user.is_verified = True

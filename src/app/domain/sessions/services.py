@@ -1,10 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, update
 
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.sessions.jobs import send_new_device_notice
 from app.domain.sessions.models import VERSION, RefreshToken, UserSession, without_versions
@@ -50,6 +52,12 @@ class SessionService(Service[UserSession]):
                 identity_id=identity_id,
             )
         )
+        AuditService(self.session).record(
+            Action.SESSION_CREATED,
+            subject=user,
+            actor_id=user.id,
+            attributes={"session_id": row.id, "device": row.device, "identity_id": identity_id},
+        )
         if is_new_device:
             self._notify_of_new_device(row, user)
         return self._grant(row, user)
@@ -65,6 +73,7 @@ class SessionService(Service[UserSession]):
         )
         if row is None:
             raise NotAuthenticatedError
+        AuditService(self.session).record(Action.SESSION_REAUTHENTICATED, subject=user)
         return row
 
     def held_by(self, cookies: SessionCookies, headers: RawHeaders) -> set[UUID]:
@@ -136,14 +145,16 @@ class SessionService(Service[UserSession]):
 
     def revoke(self, *which: ColumnElement[bool], reason: str) -> Sequence[UUID]:
         """End sessions and tell every process. Returns the ids of those that had not ended yet."""
-        revoked = self.session.scalars(
+        revoked = self.session.execute(
             update(UserSession)
             .where(*which, UserSession.revoked_at.is_(None))
             .values(revoked_at=func.now(), revocation_reason=reason)
-            .returning(UserSession.id)
-        ).all()
-        publish(self.session, SESSION_REVOKED, *map(str, revoked))
-        return revoked
+            .returning(UserSession.id, UserSession.user_id)
+        )
+        owners = {row.id: row.user_id for row in revoked}
+        publish(self.session, SESSION_REVOKED, *map(str, owners))
+        self._record_end(owners, reason)
+        return list(owners)
 
     def revoked_within(self, period: timedelta) -> Sequence[UUID]:
         """Sessions that were ended less than `period` ago, by the clock of the database."""
@@ -168,17 +179,40 @@ class SessionService(Service[UserSession]):
             .execution_options(synchronize_session=False)
         )
         if recorded is None:
+            AuditService(self.session).record(Action.SESSION_CREATED, subject=user, outcome=Outcome.FAILURE)
             raise InvalidCredentialsError
+
+    def _record_end(self, owners: Mapping[UUID, UUID], reason: str) -> None:
+        """Whoever signs out has shown at least a refresh token."""
+        is_sign_out = reason == "logout"
+        for user_id in set(owners.values()):
+            AuditService(self.session).record(
+                Action.SESSION_ENDED if is_sign_out else Action.SESSION_REVOKED,
+                subject=("user", user_id),
+                actor_id=user_id if is_sign_out else None,
+                attributes={
+                    "reason": reason,
+                    "session_ids": [key for key, owner in owners.items() if owner == user_id],
+                },
+            )
 
     def _notify_of_new_device(self, row: UserSession, user: User) -> None:
         key = user.notice_key("new-device")
         enqueue(self.session, send_new_device_notice, key=key, once=True, session_id=row.id)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
-        family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))
+        family = self.session.scalar(
+            select(UserSession).join(RefreshToken).where(RefreshToken.token_hash == token_hash)
+        )
         if family is None:
             raise InvalidRefreshTokenError
-        self.revoke(UserSession.id == family, reason="refresh_token_reused")
+        if self.revoke(UserSession.id == family.id, reason="refresh_token_reused"):
+            AuditService(self.session).record(
+                Action.REFRESH_TOKEN_REUSED,
+                subject=("user", family.user_id),
+                outcome=Outcome.DENIED,
+                attributes={"session_id": family.id},
+            )
         raise RefreshTokenReusedError
 
     def _grant(self, row: UserSession, user: User) -> Grant:

@@ -7,6 +7,8 @@ import pyotp
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
 from app.domain.totp.errors import TotpAlreadyEnabledError, WrongCodeError
@@ -79,7 +81,9 @@ class TotpService(Service[Authenticator]):
             raise TotpAlreadyEnabledError
         step = self._step_of(found, code, keys)
         if step is None:
+            self._record(Action.TOTP_ENABLED, me.id, outcome=Outcome.FAILURE)
             raise WrongCodeError
+        self._record(Action.TOTP_ENABLED, me.id)
         found.confirmed_at, found.last_step = utc_now(), step
         sessions.end_all(me.id, but=me.session_id, reason="totp_enabled")
         self._notify(me.id, is_enabled=True)
@@ -93,6 +97,7 @@ class TotpService(Service[Authenticator]):
             raise NotFoundError
         self.session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
         if found.confirmed_at:
+            self._record(Action.TOTP_DISABLED, user_id)
             self._notify(user_id, is_enabled=False)
 
     def remove_of(self, user_id: UUID) -> None:
@@ -105,6 +110,7 @@ class TotpService(Service[Authenticator]):
         found = self._locked(user_id)
         if found is None or found.confirmed_at is None:
             raise NotFoundError
+        self._record(Action.RECOVERY_CODES_REPLACED, user_id)
         key = self.session.get_one(User, user_id).notice_key("recovery-codes-notice")
         now = utc_now()
         enqueue(self.session, send_recovery_codes_notice, key=key, once=True, user_id=user_id, at_time=now)
@@ -122,6 +128,13 @@ class TotpService(Service[Authenticator]):
             throttles.fail(attempt)
             raise WrongCodeError
         throttles.succeed(attempt)
+
+    def _record(
+        self, action: Action, user_id: UUID, *, outcome: Outcome = Outcome.SUCCESS, left: int | None = None
+    ) -> None:
+        AuditService(self.session).record(
+            action, subject=("user", user_id), outcome=outcome, attributes=None if left is None else {"left": left}
+        )
 
     def _notify(self, user_id: UUID, *, is_enabled: bool) -> None:
         key = self.session.get_one(User, user_id).notice_key("totp-on" if is_enabled else "totp-off")
@@ -156,6 +169,7 @@ class TotpService(Service[Authenticator]):
         if code_id is None:
             return False
         left = self.recovery_codes_left(user_id)
+        self._record(Action.RECOVERY_CODE_USED, user_id, left=left)
         enqueue(self.session, send_recovery_code_notice, user_id=user_id, code_id=code_id, left=left)
         return True
 

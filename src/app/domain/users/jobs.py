@@ -2,6 +2,8 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.users.models import User
 from app.lib.db.models import utc_now
 from app.lib.db.service import BATCH, remove_batch
@@ -24,5 +26,9 @@ def remove_unverified_accounts(session: Session, settings: Settings) -> None:
         User.last_login.is_(None),
         User.created_at < utc_now() - KEEP_UNVERIFIED,
     )
-    if settings.require_verified_email and remove_batch(session, User, *abandoned) == BATCH:
+    if not settings.require_verified_email:
+        return
+    if removed := remove_batch(session, User, *abandoned):
+        AuditService(session).record(Action.USER_DELETED, count=removed)
+    if removed == BATCH:
         enqueue(session, remove_unverified_accounts)

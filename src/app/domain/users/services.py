@@ -1,9 +1,12 @@
 from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy import delete
 
 from app.domain.api_keys.models import ApiKey
 from app.domain.api_keys.services import ApiKeyService
+from app.domain.audit.models import Action, Outcome
+from app.domain.audit.services import AuditService, differences
 from app.domain.identities.models import Identity
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
@@ -16,6 +19,13 @@ from app.lib.email_address import canonical_email
 from app.lib.errors import InvalidInputError
 from app.lib.passwords import Passwords
 from app.lib.secret_keys import SecretKeys
+
+CHANGES = {
+    "email": Action.EMAIL_CHANGED,
+    "is_active": Action.USER_ACTIVATION_CHANGED,
+    "is_superuser": Action.USER_ADMINISTRATOR_CHANGED,
+}
+"""What the change of a field is called in the audit log."""
 
 
 class UserService(Service[User]):
@@ -44,8 +54,10 @@ class UserService(Service[User]):
         """
         throttles = ThrottleService(self.session)
         attempt = throttles.begin_sign_in(email=email, address=address, keys=keys)
-        user = self._with_password(email, password, passwords, must_be_verified=must_be_verified)
+        found = self.find_by_email(email)
+        user = self._with_password(found, password, passwords, must_be_verified=must_be_verified)
         if user is None:
+            self._record_failure(Action.SESSION_CREATED, found.id if found else None, reason="invalid_credentials")
             throttles.fail(attempt)
             raise InvalidCredentialsError
         try:
@@ -60,12 +72,12 @@ class UserService(Service[User]):
 
     def ask_second_factor(self, user: User, code: str | None, *, address: str, keys: SecretKeys) -> None:
         """Nothing, where there is none. Raises TotpRequiredError, WrongCodeError and TooManyRequestsError."""
-        second_factor = TotpService(self.session)
-        if not second_factor.is_enabled(user.id):
+        if not TotpService(self.session).is_enabled(user.id):
             return
         if code is None:
+            self._record_failure(Action.SESSION_CREATED, user.id, reason="totp_required")
             raise TotpRequiredError
-        second_factor.verify(user.id, code, address=address, keys=keys)
+        self._verify_code(user.id, code, Action.SESSION_CREATED, address=address, keys=keys)
 
     def verify_password(self, user_id: UUID, password: str, *, passwords: Passwords, field: str = "password") -> User:
         """The user, who has just proved to be it.
@@ -76,6 +88,7 @@ class UserService(Service[User]):
         attempt = throttles.begin_password(user_id)
         user = self.get_one(User.id == user_id)
         if not passwords.verify(password, user.password_hash):
+            self._record_failure(Action.SESSION_REAUTHENTICATED, user_id, reason="wrong_password")
             throttles.fail(attempt)
             raise WrongPasswordError("This is not your password.", field=field)
         throttles.succeed(attempt)
@@ -95,10 +108,9 @@ class UserService(Service[User]):
 
         Raises InvalidInputError without either, and as `verify_password` and `TotpService.verify`.
         """
-        second_factor = TotpService(self.session)
         if totp is not None:
-            second_factor.verify(user_id, totp, address=address, keys=keys)
-        elif second_factor.is_enabled(user_id):
+            self._verify_code(user_id, totp, Action.SESSION_REAUTHENTICATED, address=address, keys=keys)
+        elif TotpService(self.session).is_enabled(user_id):
             raise InvalidInputError(TotpRequiredError.detail, field="totp")
         elif password is None:
             raise InvalidInputError("Send the password, or a code of the authenticator app.", field="password")
@@ -112,6 +124,19 @@ class UserService(Service[User]):
             return self.get_one_or_none(User.email == canonical_email(email))
         except InvalidInputError:
             return None
+
+    def change(self, user: User, changes: Struct) -> User:
+        """As `apply`, and it is recorded."""
+        self.record_changes(user, differences(user, changes))
+        return self.apply(user, changes)
+
+    def record_changes(self, user: User, changed: dict[str, list[object]]) -> None:
+        """Each kind of change by its own name, before it is done."""
+        audit = AuditService(self.session)
+        for name in [name for name in CHANGES if name in changed]:
+            audit.record(CHANGES[name], subject=user, changes={name: changed[name]})
+        if rest := {name: values for name, values in changed.items() if name not in CHANGES}:
+            audit.record(Action.USER_UPDATED, subject=user, changes=rest)
 
     def end_access(self, user_id: UUID, *, reason: str) -> None:
         """End every session and every API key, in all processes at once. Change the account before."""
@@ -133,7 +158,7 @@ class UserService(Service[User]):
 
     def create_administrator(self, *, email: str, password_hash: str) -> User:
         """Raises IntegrityError when the address has an account."""
-        return self.create(
+        return self.create_account(
             User(
                 email=canonical_email(email),
                 password_hash=password_hash,
@@ -144,9 +169,31 @@ class UserService(Service[User]):
             )
         )
 
-    def _with_password(self, email: str, password: str, passwords: Passwords, *, must_be_verified: bool) -> User | None:
+    def create_account(self, account: User) -> User:
+        """As an administrator does. Raises IntegrityError when the address has one."""
+        self.create(account)
+        fields = {name: [None, getattr(account, name)] for name in ("email", "is_verified", "is_superuser")}
+        AuditService(self.session).record(Action.USER_CREATED, subject=account, changes=fields)
+        return account
+
+    def _record_failure(self, action: Action, user_id: UUID | None, *, reason: str) -> None:
+        """Of what was typed, nothing: people type their password where their address belongs."""
+        subject = ("user", user_id) if user_id else None
+        AuditService(self.session).record(
+            action, subject=subject, outcome=Outcome.FAILURE, attributes={"reason": reason}
+        )
+
+    def _verify_code(self, user_id: UUID, code: str, action: Action, *, address: str, keys: SecretKeys) -> None:
+        try:
+            TotpService(self.session).verify(user_id, code, address=address, keys=keys)
+        except WrongCodeError:
+            self._record_failure(action, user_id, reason="wrong_code")
+            raise
+
+    def _with_password(
+        self, found: User | None, password: str, passwords: Passwords, *, must_be_verified: bool
+    ) -> User | None:
         """Locked, and looked at again: the password may have been reset, and all sessions ended, while we hashed."""
-        found = self.find_by_email(email)
         seen = found.password_hash if found else None
         if (
             not passwords.verify(password, seen)
