@@ -1,6 +1,6 @@
 """audit_events, which are only added
 
-Revises: 0008
+Revises: 0009
 Made: 2026-11-25 21:40:00.000000
 """
 
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

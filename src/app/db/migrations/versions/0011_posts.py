@@ -1,6 +1,6 @@
 """posts
 
-Revises: 0009
+Revises: 0010
 Made: 2026-11-25 21:40:00.000000
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
