@@ -57,6 +57,7 @@ def configure_logging(settings: Settings) -> None:
             "loggers": {
                 "alembic": {"level": "WARNING"},
                 "advanced_alchemy": {"level": "WARNING"},
+                "casbin": {"level": "ERROR"},  # it warns of every refusal, with what it knows of the object
                 "psycopg.pool": {"level": "ERROR"},  # it tells of every attempt to connect; workers say it once
                 "saq": {"level": "WARNING"},
             },

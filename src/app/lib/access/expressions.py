@@ -8,15 +8,17 @@ nor mean two things later. It has two values, never three: nothing is like SQL's
 """
 
 import ast
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, false, func, literal, not_, or_, true
 
 MAX_LENGTH = 500
-"""Characters. Deep enough nesting would end Python's parser, and the caller's patience."""
+MAX_DEPTH = 25
+"""Characters, and levels of nesting: both Python and SQLAlchemy call themselves once or more for each level."""
 ATTRIBUTE_TYPES = (UUID, str, bool, int)
 SUBJECT_ATTRIBUTES: Mapping[str, type] = {"id": UUID}
 """What a rule may know of who asks without a query."""
@@ -41,7 +43,7 @@ class Operand:
     def of(self, sub: Attributes, obj: Attributes) -> Any:
         if self.name is None:
             return self.value
-        return (sub if self.source == "sub" else obj).get(self.name)
+        return (sub if self.source == "sub" else obj)[self.name]
 
     def sql(self, sub: Attributes, columns: Mapping[str, Any]) -> Any:
         if self.source == "obj":
@@ -64,13 +66,31 @@ def parse(text: str, attributes: Mapping[str, type]) -> Expression:
     """`attributes`: those of the object, with their types. Raises ExpressionError."""
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"A rule has at most {MAX_LENGTH} characters.")
-    if not text.isprintable():
-        raise ExpressionError("A rule is one line of text.")
+    if not text.isprintable() or "\\" in text or "#" in text:  # PostgreSQL can store it, and nothing in it is hidden
+        raise ExpressionError("A rule is one line of text, without backslash and number sign.")
+    tree = _tree(text.strip())
+    if _depth(tree) > MAX_DEPTH:
+        raise ExpressionError("This is nested too deeply.")
+    return _Reader(attributes).condition(tree)
+
+
+def _tree(text: str) -> ast.expr:
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with _parser:
+            return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError("This is not an expression.") from error
-    return _Reader(attributes).condition(tree)
+
+
+_parser = threading.Lock()
+"""Python 3.11 fails when two threads parse at once (python/cpython#106905)."""
+
+
+def _depth(tree: ast.expr) -> int:
+    depth, level = 0, [cast("ast.AST", tree)]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 class _Reader:
@@ -136,6 +156,8 @@ class _Reader:
                 return Operand(type(value), value=value)
             case ast.Constant(value=int() as value) if abs(value) < 2**63:
                 return Operand(int, value=value)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)) if type(value) is int:
+                return self._operand(ast.Constant(-value))
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id="r"), attr=source), attr=name):
                 return self._attribute(source, name)
         raise ExpressionError(f"`{ast.unparse(node)[:80]}` is not allowed in a rule.")

@@ -1,11 +1,11 @@
 """Who may do what, at one moment: immutable, asked from any thread, replaced as a whole when the policy changes.
 
-Casbin decides; what it looks at are the rules of the subject and of their roles for one permission, found by an index.
+Casbin decides, about the rules of the subject and of their roles for one permission, which an index finds.
 `Enforcer.enforce` alone goes through every rule there is, and is wrong while its policy is being replaced.
 """
 
+import functools
 import logging
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -13,34 +13,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import casbin
 from sqlalchemy import ColumnElement, and_, false, not_, or_, true
 
+from app.lib.access.enforcer import CasbinRule, Subject, decide
 from app.lib.access.expressions import Attributes, Expression, ExpressionError, parse
 from app.lib.access.resources import attribute_types
 
 ALLOW, DENY = "allow", "deny"
 EVERYONE = "everyone"
 """The role that everybody who is signed in holds."""
-REMEMBERED = 100_000
-"""Decisions, of which each needs about 200 bytes."""
-
-MODEL = """
-[request_definition]
-r = sub, act, obj
-
-[policy_definition]
-p = sub, act, obj, rule, eft
-
-[role_definition]
-g = _, _
-
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-
-[matchers]
-m = g(r.sub.name, p.sub) && r.act == p.act && covers(p.obj, r.obj) && meets(p.rule, r.sub, r.obj)
-"""
+REMEMBERED = 20_000
+"""Decisions, of which each needs about half a kilobyte."""
+READ_RULES = 10_000
+"""Texts whose expressions outlive their policy, because the next one has most of them, too."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +47,26 @@ class Grant(NamedTuple):
     def is_conditional(self) -> bool:
         return self.object_id is not None or self.rule is not None
 
+    @property
+    def resource(self) -> str:
+        return self.permission.partition(":")[0]
 
-class Subject(NamedTuple):
-    """Who asks, as Casbin sees them: the name that rules and roles have for them, and what expressions may know."""
 
-    name: str
-    attributes: Attributes
+class _Rule(NamedTuple):
+    """A grant as Casbin is asked about it. `exact`: for a known object; `possible`: for objects of which nothing is
+    known, where what may allow something counts, and what may deny something does not (None)."""
 
-    @classmethod
-    def of(cls, user_id: UUID) -> "Subject":
-        return cls(f"user:{user_id}", {"id": user_id})
+    grant: Grant
+    exact: CasbinRule
+    possible: CasbinRule | None
+
+    def asked(self, *, is_known: bool) -> CasbinRule | None:
+        return self.exact if is_known else self.possible
+
+    def sql(self, subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
+        _, _, object_id, condition, _ = self.exact
+        is_object = true() if object_id is None else columns["id"] == object_id
+        return and_(is_object, true() if condition is None else condition.sql(subject.attributes, columns))
 
 
 @dataclass(frozen=True)
@@ -99,154 +94,103 @@ class Policy:
         self.version = version
         self._parents = parents or {}
         self._assignments = assignments or {}
-        self._grants: dict[tuple[str, str], list[Grant]] = defaultdict(list)
+        self._grants: dict[str, list[Grant]] = defaultdict(list)
+        self._rules: dict[tuple[str, str], list[_Rule]] = defaultdict(list)
         for grant in grants:
-            self._grants[grant.subject, grant.permission].append(grant)
-        self._expressions: dict[tuple[str, str], Expression | None] = {}
+            self._grants[grant.subject].append(grant)
+            self._rules[grant.subject, grant.permission] += _effective(grant)
         self._decisions: dict[Any, bool] = {}
-        self._subjects: dict[UUID, tuple[str, ...]] = {}
-        self._linked: set[UUID] = set()
-        self._lock = threading.Lock()
-        self._enforcer = _new_enforcer(self._parents)
 
     def roles_of(self, user_id: UUID) -> tuple[str, ...]:
         """All of them: given, inherited, and everyone's."""
-        return tuple(subject.removeprefix("role:") for subject in self._subjects_of(user_id)[1:])
+        return self.roles_within([*self._assignments.get(user_id, ()), EVERYONE])
 
     def roles_within(self, names: Iterable[str]) -> tuple[str, ...]:
         """The roles, and all whose permissions they have, each before those it inherits from."""
         found: dict[str, None] = {}
         waiting = sorted(names)
         while waiting:
-            name = waiting.pop(0)
-            if name not in found:
-                found[name] = None
-                waiting.extend(sorted(self._parents.get(name, ())))
+            found |= dict.fromkeys(waiting)
+            below = {parent for name in waiting for parent in self._parents.get(name, ())}
+            waiting = sorted(below - found.keys())
         return tuple(found)
 
     def grants_of(self, *subjects: str) -> list[Grant]:
-        return [grant for (subject, _), grants in self._grants.items() if subject in subjects for grant in grants]
+        return [grant for subject in subjects for grant in self._grants.get(subject, ())]
 
     def may(self, user_id: UUID, permission: str) -> bool:
         """Whether there is anything that they may do this to. What they may do it to, `allows` and `where` say."""
         key = user_id, permission, None
         known = self._decisions.get(key)
-        return self._decide(key, self._possible(user_id, permission), {}) if known is None else known
+        return self._decide(key) if known is None else known
 
     def allows(self, user_id: UUID, permission: str, attributes: Attributes) -> bool:
         """Whether they may do it to the object with these attributes (`lib.access.resources.attributes_of`)."""
-        key = user_id, permission, tuple(attributes.values())
+        key = user_id, permission, tuple(attributes.items())
         known = self._decisions.get(key)
-        return self._decide(key, self._applicable(user_id, permission), attributes) if known is None else known
+        return self._decide(key) if known is None else known
 
     def where(self, user_id: UUID, permission: str, columns: Mapping[str, Any]) -> ColumnElement[bool]:
         """`allows`, as a condition on rows whose attributes are in these columns."""
+        subject = self._subject(user_id)
         sides: dict[str, list[ColumnElement[bool]]] = {ALLOW: [], DENY: []}
-        for grant in self._applicable(user_id, permission):
-            sides[grant.effect].append(self._condition(grant, user_id, columns))
+        for rule in self._rules_for(subject, permission):
+            sides[rule.grant.effect].append(rule.sql(subject, columns))
         return and_(or_(false(), *sides[ALLOW]), not_(or_(false(), *sides[DENY])))
 
     def explain(self, user_id: UUID, permission: str, attributes: Attributes | None) -> Decision:
         """`attributes`: None asks as `may` does."""
-        grants = self._possible(user_id, permission) if attributes is None else self._applicable(user_id, permission)
-        with self._lock:
-            matched = tuple(grant for grant in grants if self._applies(user_id, grant, attributes or {}))
-            is_allowed = self._enforce(user_id, permission, attributes or {}, matched)
-        names = {grant.subject for grant in matched}
-        return Decision(is_allowed, matched, tuple(role for role in self.roles_of(user_id) if f"role:{role}" in names))
+        subject, known = self._subject(user_id), attributes or {}
+        asked = {
+            rule.grant: rule.asked(is_known=attributes is not None) for rule in self._rules_for(subject, permission)
+        }
+        matched = {
+            grant: rule
+            for grant, rule in asked.items()
+            if rule and decide(subject, permission, known, [rule._replace(effect=ALLOW)])
+        }
+        holders = {grant.subject for grant in matched}
+        return Decision(
+            is_allowed=decide(subject, permission, known, list(matched.values())),
+            matched=tuple(matched),
+            roles=tuple(role for role in self.roles_of(user_id) if f"role:{role}" in holders),
+        )
 
-    def _subjects_of(self, user_id: UUID) -> tuple[str, ...]:
-        """The names under which rules may apply to them: their own, then those of their roles."""
-        known = self._subjects.get(user_id)
-        if known is None:
-            roles = self.roles_within([*self._assignments.get(user_id, ()), EVERYONE])
-            known = self._subjects[user_id] = (f"user:{user_id}", *(f"role:{role}" for role in roles))
-        return known
+    def _subject(self, user_id: UUID) -> Subject:
+        names = dict.fromkeys([f"user:{user_id}", *(f"role:{role}" for role in self.roles_of(user_id))])
+        return Subject(names, {"id": user_id})
 
-    def _applicable(self, user_id: UUID, permission: str) -> list[Grant]:
-        return [grant for name in self._subjects_of(user_id) for grant in self._grants.get((name, permission), ())]
+    def _rules_for(self, subject: Subject, permission: str) -> list[_Rule]:
+        return [rule for name in subject.names for rule in self._rules.get((name, permission), ())]
 
-    def _possible(self, user_id: UUID, permission: str) -> list[Grant]:
-        """What may allow something counts; what may deny something does not yet."""
-        return [
-            grant._replace(object_id=None, rule=None)
-            for grant in self._applicable(user_id, permission)
-            if grant.effect == ALLOW or not grant.is_conditional
-        ]
-
-    def _decide(self, key: Any, grants: list[Grant], attributes: Attributes) -> bool:
-        user_id, permission = key[:2]
-        with self._lock:
-            decided = self._enforce(user_id, permission, attributes, grants)
+    def _decide(self, key: tuple[UUID, str, tuple[tuple[str, Any], ...] | None]) -> bool:
+        """`key` is the whole question, so that its answer can be kept."""
+        user_id, permission, attributes = key
+        subject = self._subject(user_id)
+        asked = [rule.asked(is_known=attributes is not None) for rule in self._rules_for(subject, permission)]
+        decided = decide(subject, permission, dict(attributes or ()), [rule for rule in asked if rule])
         if len(self._decisions) >= REMEMBERED:
             self._decisions = {}
         self._decisions[key] = decided
         return decided
 
-    def _applies(self, user_id: UUID, grant: Grant, attributes: Attributes) -> bool:
-        return self._enforce(user_id, grant.permission, attributes, [grant._replace(effect=ALLOW)])
 
-    def _enforce(self, user_id: UUID, permission: str, attributes: Attributes, grants: Iterable[Grant]) -> bool:
-        """Call it with the lock: Casbin parses its matcher each time, which Python 3.11 cannot do in two threads."""
-        rows = [[*grant[1:4], self._expression(grant), grant.effect] for grant in grants]
-        if not rows:
-            return False
-        me = Subject.of(user_id)
-        self._link(me, user_id)
-        self._enforcer.model["p"]["p"].policy = rows
-        allowed: bool = self._enforcer.enforce(me, permission, attributes)
-        return allowed
-
-    def _link(self, me: Subject, user_id: UUID) -> None:
-        """Casbin learns which roles somebody has when it is first asked about them."""
-        if user_id not in self._linked:
-            for role in (*self._assignments.get(user_id, ()), EVERYONE):
-                self._enforcer.get_role_manager().add_link(me.name, f"role:{role}")
-            self._linked.add(user_id)
-
-    def _condition(self, grant: Grant, user_id: UUID, columns: Mapping[str, Any]) -> ColumnElement[bool]:
-        conditions = [columns["id"] == grant.object_id] if grant.object_id else []
-        if expression := self._expression(grant):
-            conditions.append(expression.sql(Subject.of(user_id).attributes, columns))
-        return and_(true(), *conditions)
-
-    def _expression(self, grant: Grant) -> Expression | None:
-        """The condition of a grant. One that cannot be read any more lets nobody in, and keeps everybody out."""
-        if grant.rule is None:
-            return None
-        resource, _, _ = grant.permission.partition(":")
-        key = resource, grant.rule
-        if key not in self._expressions:
-            self._expressions[key] = _read(grant, attribute_types(resource))
-        return self._expressions[key] or (NEVER if grant.effect == ALLOW else None)
+def _effective(grant: Grant) -> list[_Rule]:
+    """A rule that cannot be read any more lets nobody in, and keeps everybody out."""
+    condition = None if grant.rule is None else _read(grant.resource, grant.rule)
+    if condition is None and grant.rule is not None and grant.effect == ALLOW:
+        return []
+    exact = CasbinRule(*grant[1:4], condition, grant.effect)
+    if exact.is_unconditional or not attribute_types(grant.resource):  # there is nothing more to know
+        return [_Rule(grant, exact, exact)]
+    some = exact._replace(object_id=None, condition=None) if grant.effect == ALLOW else None
+    return [_Rule(grant, exact, some)]
 
 
-NEVER = Expression(is_met=lambda *_: False, sql=lambda *_: false())
-
-
-def _read(grant: Grant, attributes: Mapping[str, type]) -> Expression | None:
+@functools.lru_cache(READ_RULES)
+def _read(resource: str, text: str) -> Expression | None:
     try:
-        return parse(grant.rule or "", attributes)
+        return parse(text, attribute_types(resource))
     except ExpressionError as error:
-        logger.warning("rule of permission %s (%s) cannot be read: %s", grant.id, grant.permission, error)
+        logger.warning("a rule on %s cannot be read: %r: %s", resource, text, error)
         return None
-
-
-def _new_enforcer(parents: Mapping[str, AbstractSet[str]]) -> casbin.Enforcer:
-    enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=MODEL))
-    enforcer.add_function("covers", _covers)
-    enforcer.add_function("meets", _meets)
-    roles = enforcer.get_role_manager()
-    roles.max_hierarchy_level = len(parents) + 2  # it would stop looking after 10
-    for role, below in parents.items():
-        for parent in below:
-            roles.add_link(f"role:{role}", f"role:{parent}")
-    return enforcer
-
-
-def _covers(object_id: UUID | None, attributes: Attributes) -> bool:
-    return object_id is None or attributes.get("id") == object_id
-
-
-def _meets(expression: Expression | None, me: Subject, attributes: Attributes) -> bool:
-    return expression is None or expression.is_met(me.attributes, attributes)

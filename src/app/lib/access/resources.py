@@ -20,9 +20,14 @@ def models() -> Mapping[str, type[Model]]:
 
 @functools.cache
 def attribute_types(resource: str) -> Mapping[str, type]:
-    """What a rule on this resource may know of an object. Empty: it has no objects."""
+    """What a rule on this resource may know of an object. Empty: it has no objects, or none about which its services
+    ask one by one, which a model says by naming its attributes."""
     model = models().get(resource)
-    return {} if model is None else {name: _type_of(model, name) for name in ("id", *model.access_attributes)}
+    return (
+        {}
+        if model is None or not model.access_attributes
+        else {name: _type_of(model, name) for name in ("id", *model.access_attributes)}
+    )
 
 
 def attributes_of(row: Model) -> Mapping[str, Any]:

@@ -1,0 +1,50 @@
+import ast
+import logging
+from uuid import uuid4
+
+import pytest
+
+from app.lib.access.enforcer import CasbinRule, Subject, decide
+
+pytestmark = pytest.mark.unit
+
+ADA = Subject({"user:ada": None}, {"id": uuid4()})
+RULE = CasbinRule("user:ada", "posts:read", None, None, "allow")
+
+
+def test_without_a_rule_there_is_no_permission() -> None:
+    assert decide(ADA, "posts:read", {}, [RULE])
+    assert not decide(ADA, "posts:read", {}, [])
+    assert not decide(ADA, "", {}, [])
+
+
+def test_rules_of_others_and_for_something_else_do_not_apply() -> None:
+    """The index never asks about them; Casbin would not mind."""
+    for rule in (
+        RULE._replace(subject="user:eve"),
+        RULE._replace(subject="user:*"),
+        RULE._replace(permission="posts:update"),
+        RULE._replace(object_id=uuid4()),
+        RULE._replace(effect="deny"),
+        RULE._replace(effect="perhaps"),
+    ):
+        assert not decide(ADA, "posts:read", {"id": uuid4()}, [rule])
+
+
+def test_casbin_parses_its_matcher_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ast.parse` in two threads at once fails now and then on Python 3.11."""
+    parsed: list[str] = []
+    monkeypatch.setattr(ast, "parse", lambda text, **_: parsed.append(text))
+
+    assert decide(ADA, "posts:read", {}, [RULE, RULE])
+
+    assert parsed == []
+
+
+def test_casbin_writes_no_line_for_each_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("casbin.enforcer").disabled = False
+
+    with caplog.at_level(logging.WARNING):
+        assert not decide(ADA, "posts:read", {"id": uuid4()}, [RULE._replace(effect="deny")])
+
+    assert caplog.records == []
