@@ -98,8 +98,10 @@ def logs(settings: Settings) -> None:
 
 
 @pytest.fixture(scope="session")
-def app(settings: Settings, database_url: URL) -> Litestar:
-    return build_app(settings, database_url)
+def app(settings: Settings, database_url: URL) -> Iterator[Litestar]:
+    app = build_app(settings, database_url)
+    yield app
+    app.state.database.dispose()  # a run without a client never starts it, nor stops it
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,10 @@ def test_a_process_with_its_database_at_head_is_ready(client: TestClient[Litesta
     wait_until(lambda: client.get("/health/ready").status_code == 200, seconds=5)
 
     checks = client.get("/health/ready").json()
-    assert checks == {"status": "ready", "checks": {"database": "ok", "migrations": "ok", "events": "ok"}}
+    assert checks == {
+        "status": "ready",
+        "checks": {"database": "ok", "migrations": "ok", "events": "ok", "policy": "ok"},
+    }
 
 
 def test_a_database_behind_the_code_is_not_ready(live_database: URL, settings: Settings) -> None:
@@ -138,7 +141,7 @@ def test_however_many_probe_at_once_the_database_is_asked_once(
         return ask(readiness)
 
     async def probe() -> list[dict[str, str]]:
-        readiness = Readiness(live_database, EventFeed(live_database))
+        readiness = Readiness(live_database, {"events": EventFeed(live_database)})
         answers = await asyncio.gather(*[readiness.checks() for _ in range(100)])
         readiness.close()
         return answers

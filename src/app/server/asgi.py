@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +35,7 @@ from app.domain.sessions.controllers import AuthController, CookieController, My
 from app.domain.totp.controllers import MyTotpController
 from app.lib.access.control import AccessControl
 from app.lib.access.guards import api_scopes, guarded_routes
+from app.lib.access.resources import check_attributes
 from app.lib.admission import Gate, check_gates
 from app.lib.csrf import CSRF_HEADER
 from app.lib.db.database import Database
@@ -192,10 +193,11 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "build_worker": functools.partial(build_worker, settings, url),
             }
         ),
-        lifespan=[running(url, feed, cache_feed, policy_feed)],
+        lifespan=[running(url, {"events": feed, "policy": policy_feed}, cache_feed)],
         logging_config=None,
     )
     guarded_routes(app)
+    check_attributes()
     app.state.api_scopes = api_scopes(app)
     check_rate_limits(app, settings.rate_limits)
     check_gates(app, gates(settings))
@@ -241,12 +243,13 @@ def gates(settings: Settings) -> dict[str, Gate]:
     }
 
 
-def running(url: URL | str, feed: EventFeed, *more: EventFeed) -> Any:
-    """What lives from start to stop; an application may be started again.
+def running(url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFeed) -> Any:
+    """What lives from start to stop; an application may be started again. `needed`: the feeds without which nobody is
+    let in, as the readiness names them.
 
     The cache asks Redis when it hears something, so it has a feed of its own: no Redis delays a revocation.
     """
-    feeds = (feed, *more)
+    feeds = (*needed.values(), cache_feed)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -257,7 +260,7 @@ def running(url: URL | str, feed: EventFeed, *more: EventFeed) -> Any:
         app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()
-        readiness = app.state.readiness = Readiness(url, feed, *in_redis)
+        readiness = app.state.readiness = Readiness(url, needed, *in_redis)
         try:
             await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds])
             yield

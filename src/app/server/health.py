@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from alembic.runtime.migration import MigrationContext
@@ -67,16 +68,19 @@ class CacheRead(Schema):
 
 class Readiness:
     """Asks the database over a connection and a thread of its own: a busy pool is not a missing database.
-    `in_redis`: who needs Redis, where there is one, and is asked whether it last got what it wanted."""
 
-    def __init__(self, url: URL | str, feed: EventFeed, *in_redis: Cache | RateLimiter) -> None:
+    `feeds`: those without which nobody is let in, by the name of their check. `in_redis`: who needs Redis, where there
+    is one, and is asked whether it last got what it wanted.
+    """
+
+    def __init__(self, url: URL | str, feeds: Mapping[str, EventFeed], *in_redis: Cache | RateLimiter) -> None:
         self._engine = create_engine(
             url,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             connect_args={"connect_timeout": 2, "options": "-c statement_timeout=1500"},
         )
-        self._feed = feed
+        self._feeds = feeds
         self._in_redis = in_redis
         self._heads = set(ScriptDirectory(str(MIGRATIONS)).get_heads())
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keel-health")
@@ -110,7 +114,7 @@ class Readiness:
         checks = {
             "database": "ok",
             "migrations": "ok" if applied == self._heads else "run `database upgrade`",
-            "events": "ok" if self._feed.lag < MAX_LAG else "not connected",
+            **{name: "ok" if feed.lag < MAX_LAG else "not connected" for name, feed in self._feeds.items()},
         }
         if self._in_redis:
             checks["redis"] = "ok" if all(user.is_available for user in self._in_redis) else "unavailable"

@@ -25,16 +25,16 @@ class PolicyFollower:
 
     def receive(self, payload: str) -> None:  # noqa: ARG002  (what has changed, the version tells)
         with self._lock, Session(self._engine) as session:
-            self._follow(session)
+            self._follow(PolicyService(session))
 
-    def catch_up(self, session: Session, *, everything: bool) -> None:  # noqa: ARG002  (a policy is always all of it)
+    def catch_up(self, session: Session, *, everything: bool) -> None:
+        """A new connection may lead to another server, or one that was restored: numbers say nothing then."""
         with self._lock:
-            self._follow(session)
+            self._follow(PolicyService(session), anew=everything)
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def _follow(self, session: Session) -> None:
-        policies = PolicyService(session)
-        if policies.version() != self._access.policy.version:
+    def _follow(self, policies: PolicyService, *, anew: bool = False) -> None:
+        if anew or policies.version() != self._access.policy.version:
             self._access.policy = policies.load()

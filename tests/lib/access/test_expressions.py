@@ -103,7 +103,7 @@ def test_whatever_else_python_can_say_is_refused(rule: str) -> None:
 def test_letters_that_python_takes_for_others_mean_those_others() -> None:
     """Identifiers are compared after NFKC; an attribute has one name, however it was written."""
     assert is_met("r.obj.\uff4fwner_id == r.\uff53ub.id")
-    with pytest.raises(ExpressionError, match="no `r.obj.__class__`"):
+    with pytest.raises(ExpressionError, match=r"no `r.obj.__class__`"):
         parse("r.obj.__\uff43lass__", ATTRIBUTES)
 
 

@@ -6,16 +6,28 @@ from uuid import uuid4
 import pytest
 from litestar import Controller, Litestar, Router, WebSocket, get, websocket
 
+from app.domain.access.models import Permission
+from app.lib.access.control import AccessControl
 from app.lib.access.guards import (
     RECENT_SIGN_IN,
     Principal,
+    Rule,
     UndeclaredAccessError,
     authenticated,
     guarded_routes,
     public,
     recently_authenticated,
+    requires,
+    requires_role,
 )
-from app.lib.errors import NotAuthenticatedError, ReauthenticationRequiredError
+from app.lib.access.policy import Grant, Policy
+from app.lib.errors import (
+    NotAuthenticatedError,
+    OverloadedError,
+    PermissionDeniedError,
+    ReauthenticationRequiredError,
+    ScopeRequiredError,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -82,3 +94,71 @@ def test_a_recent_sign_in_is_a_sign_in() -> None:
 
     with pytest.raises(NotAuthenticatedError):
         recently_authenticated.check(connection)
+
+
+def principal(**fields: Any) -> Principal:
+    known: dict[str, Any] = {"id": uuid4(), "session_id": uuid4(), "is_superuser": False, "authenticated_at": 0}
+    return Principal(**known | fields)
+
+
+def asking(user: Principal | None, access: AccessControl, *, auth: Exception | None = None, **opt: str) -> Any:
+    """A GET by somebody, on a route with these options."""
+    scope = {"user": user, "auth": auth, "method": "GET", "route_handler": SimpleNamespace(opt=opt)}
+    return SimpleNamespace(scope=scope, app=SimpleNamespace(state=SimpleNamespace(access=access)))
+
+
+def access_of(user: Principal) -> AccessControl:
+    """An editor, who may read the audit log."""
+    access = AccessControl()
+    grants = [Grant(uuid4(), "role:editor", Permission.AUDIT_READ)]
+    access.policy = Policy(grants=grants, assignments={user.id: {"editor"}})
+    return access
+
+
+RULES = [requires(Permission.AUDIT_READ), requires_role("editor")]
+
+
+def by_name(rule: Rule) -> str:
+    return rule.name
+
+
+@pytest.mark.parametrize("rule", RULES, ids=by_name)
+def test_a_permission_and_a_role_let_those_pass_who_have_them(rule: Rule) -> None:
+    editor = principal()
+    access = access_of(editor)
+
+    rule.check(asking(editor, access))
+    rule.check(asking(principal(is_superuser=True), access))
+    with pytest.raises(PermissionDeniedError):
+        rule.check(asking(principal(), access))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=by_name)
+def test_they_ask_who_it_is_first(rule: Rule) -> None:
+    access = access_of(principal())
+
+    with pytest.raises(NotAuthenticatedError):
+        rule.check(asking(None, access))
+    with pytest.raises(OverloadedError):
+        rule.check(asking(None, access, auth=OverloadedError()))
+
+
+def test_an_api_key_needs_the_scope_of_the_route_and_that_of_the_permission() -> None:
+    editor = principal(scopes=frozenset({"audit:read"}))
+    access = access_of(editor)
+    rule = requires(Permission.AUDIT_READ)
+
+    rule.check(asking(editor, access, scope="audit"))
+    for elsewhere in (asking(editor, access), asking(editor, access, scope="posts")):
+        with pytest.raises(ScopeRequiredError):
+            rule.check(elsewhere)
+    with pytest.raises(PermissionDeniedError):
+        requires(Permission.JOBS_READ).check(asking(editor, access, scope="audit"))
+    with pytest.raises(PermissionDeniedError):
+        requires_role("editor").check(asking(editor, access, scope="audit"))
+
+
+def test_a_permission_says_which_it_is() -> None:
+    assert requires(Permission.AUDIT_READ).permission is Permission.AUDIT_READ
+    assert [rule.name for rule in RULES] == ["requires audit:read", "requires role editor"]
+    assert not any(rule.is_public for rule in RULES)

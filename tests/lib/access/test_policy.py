@@ -1,6 +1,5 @@
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -202,9 +201,9 @@ def test_an_answer_is_kept_for_its_question_only() -> None:
 
 
 @pytest.fixture
-def few_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def few_remembered(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(module, "REMEMBERED", 50)
-    yield 50
+    return 50
 
 
 def test_memory_does_not_grow_with_those_who_ask(few_remembered: int) -> None:

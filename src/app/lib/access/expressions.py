@@ -200,7 +200,7 @@ def _equal(one: Operand, other: Operand) -> Expression:
         left, right = one.sql(sub, columns), other.sql(sub, columns)
         if left is None or right is None:
             return true() if left is right else (left if right is None else right).is_(None)
-        same: Condition = left.is_not_distinct_from(right)
+        same: Condition = left.is_not_distinct_from(right) if _may_be_null(left, right) else left == right
         return same
 
     return Expression(is_met=lambda sub, obj: bool(one.of(sub, obj) == other.of(sub, obj)), sql=sql)
@@ -215,6 +215,12 @@ def _less(small: Operand, large: Operand, *, or_equal: bool) -> Expression:
 
     def sql(sub: Attributes, columns: Mapping[str, Any]) -> Condition:
         low, high = small.sql(sub, columns), large.sql(sub, columns)
-        return func.coalesce(low <= high if or_equal else low < high, false())
+        is_less: Condition = low <= high if or_equal else low < high
+        return func.coalesce(is_less, false()) if _may_be_null(low, high) else is_less
 
     return Expression(is_met=is_met, sql=sql)
+
+
+def _may_be_null(*sides: Any) -> bool:
+    """Where nothing is NULL, the plain operators have two values, too, and can use an index."""
+    return any(getattr(side, "nullable", False) for side in sides)

@@ -103,7 +103,7 @@ class Policy:
 
     def roles_of(self, user_id: UUID) -> tuple[str, ...]:
         """All of them: given, inherited, and everyone's."""
-        return self.roles_within([*self._assignments.get(user_id, ()), EVERYONE])
+        return self.roles_within([*self.roles_given_to(user_id), EVERYONE])
 
     def roles_within(self, names: Iterable[str]) -> tuple[str, ...]:
         """The roles, and all whose permissions they have, each before those it inherits from."""
@@ -111,9 +111,20 @@ class Policy:
         waiting = sorted(names)
         while waiting:
             found |= dict.fromkeys(waiting)
-            below = {parent for name in waiting for parent in self._parents.get(name, ())}
+            below = {parent for name in waiting for parent in self.parents_of(name)}
             waiting = sorted(below - found.keys())
         return tuple(found)
+
+    def roles_given_to(self, user_id: UUID) -> AbstractSet[str]:
+        """Without those that come with others."""
+        return self._assignments.get(user_id, frozenset())
+
+    def parents_of(self, role: str) -> AbstractSet[str]:
+        return self._parents.get(role, frozenset())
+
+    def grants_for(self, user_id: UUID) -> list[Grant]:
+        """All that may apply to them: their own, and those of their roles."""
+        return self.grants_of(*self._subject(user_id).names)
 
     def grants_of(self, *subjects: str) -> list[Grant]:
         return [grant for subject in subjects for grant in self._grants.get(subject, ())]

@@ -18,16 +18,18 @@ def models() -> Mapping[str, type[Model]]:
     return {mapper.class_.__tablename__: mapper.class_ for mapper in Model.registry.mappers}
 
 
+def check_attributes() -> None:
+    """For the start. Raises UnusableAttributeError."""
+    for model in models().values():
+        _types_of(model)
+
+
 @functools.cache
 def attribute_types(resource: str) -> Mapping[str, type]:
-    """What a rule on this resource may know of an object. Empty: it has no objects, or none about which its services
-    ask one by one, which a model says by naming its attributes."""
+    """What a rule on this resource may know of an object. Empty: it has no objects, or its services do not ask about
+    each of them, as they must where the model names attributes."""
     model = models().get(resource)
-    return (
-        {}
-        if model is None or not model.access_attributes
-        else {name: _type_of(model, name) for name in ("id", *model.access_attributes)}
-    )
+    return _types_of(model) if model and model.access_attributes else {}
 
 
 def attributes_of(row: Model) -> Mapping[str, Any]:
@@ -38,6 +40,10 @@ def attributes_of(row: Model) -> Mapping[str, Any]:
 @functools.cache
 def columns_of(model: type[Model]) -> Mapping[str, Any]:
     return {name: getattr(model, name) for name in ("id", *model.access_attributes)}
+
+
+def _types_of(model: type[Model]) -> Mapping[str, type]:
+    return {name: _type_of(model, name) for name in ("id", *model.access_attributes)}
 
 
 def _type_of(model: type[Model], name: str) -> type:

@@ -44,12 +44,17 @@ TYPES: dict[str, sa.types.TypeEngine[Any]] = {
 RAISE_VERSION = """
 CREATE FUNCTION policy_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM changed) THEN
-        UPDATE policy_versions SET number = number + 1, updated_at = now();
+    IF TG_OP <> 'TRUNCATE' THEN
+        IF NOT EXISTS (SELECT FROM changed) THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    UPDATE policy_versions SET number = number + 1, updated_at = now();
+    PERFORM pg_notify('keel', 'policy:changed');
     RETURN NULL;
 END $$
 """
+"""A statement that changed nothing raises nothing: each deletion of a user cascades to the roles they do not have."""
 
 
 def upgrade() -> None:
@@ -142,6 +147,7 @@ def upgrade() -> None:
                 f"CREATE TRIGGER policy_{act.lower()} AFTER {act} ON {table} "
                 f"REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION policy_changed()"
             )
+        op.execute(f"CREATE TRIGGER policy_truncate AFTER TRUNCATE ON {table} EXECUTE FUNCTION policy_changed()")
 
 
 def predefine() -> None:
