@@ -1,6 +1,7 @@
 """What can go wrong, in the words of the domain. `server/errors.py` gives each its HTTP answer."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class ApplicationError(Exception):
@@ -48,9 +49,21 @@ class NotAuthenticatedError(ApplicationError):
 
 
 class PermissionDeniedError(ApplicationError):
-    """The caller is known and may not do this."""
+    """The caller is known and may not do this. `permission` is what they lack, `attributes` those of the object that
+    the decision depended on: both for the audit log."""
 
     detail = "You are not allowed to do this."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        permission: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.permission = permission
+        self.attributes = attributes
 
 
 class ReauthenticationRequiredError(PermissionDeniedError):

@@ -25,6 +25,7 @@ from app.domain.accounts.controllers import (
     UserController,
 )
 from app.domain.api_keys.controllers import ApiKeyController
+from app.domain.audit.controllers import AuditController
 from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
 from app.domain.identities.controllers import MyIdentityController, ProviderController
 from app.domain.items.controllers import ItemController
@@ -50,6 +51,7 @@ from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.confirmation_pages import confirmation_pages
 from app.server.dashboard import job_dashboard
+from app.server.denials import Denials
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
 from app.server.health import HealthController, Readiness
@@ -82,6 +84,7 @@ CONTROLLERS = [
     PostController,
     JobController,
     JobDashboardController,
+    AuditController,
     FileController,
     MyAvatarController,
     AvatarController,
@@ -261,10 +264,12 @@ def running(url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFe
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()
         readiness = app.state.readiness = Readiness(url, needed, *in_redis)
+        denials = app.state.denials = Denials(app.state.database, app.state)
         try:
             await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds])
             yield
         finally:
+            await denials.close()
             await asyncio.gather(*[asyncio.to_thread(one.stop) for one in feeds])
             await asyncio.to_thread(threads.shutdown)
             readiness.close()

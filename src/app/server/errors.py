@@ -142,6 +142,8 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         return _unexpected_error(request, error)
     answer = next(ANSWERS[kind] for kind in type(known).__mro__ if kind in ANSWERS)
     headers = dict(answer.headers)
+    if isinstance(known, PermissionDeniedError):
+        request.app.state.denials.note(known, reason=answer.code)
     if isinstance(known, OverloadedError | TooManyRequestsError):
         headers["Retry-After"] = str(known.retry_after)
     if isinstance(known, UnsatisfiableRangeError):

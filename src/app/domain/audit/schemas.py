@@ -1,0 +1,33 @@
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from app.domain.audit.models import Outcome
+from app.lib.schema import Schema
+
+AuditSort = Literal["created_at", "-created_at"]
+
+
+class AuditEventRead(Schema):
+    """Something that was done, or tried. `source` is the route, the job or the command line that it came from.
+
+    `changes` holds fields with their values before and after, secrets as `***`. `attributes` is what else mattered.
+    `count`: so many alike, of which this is the first.
+    """
+
+    id: UUID
+    created_at: datetime
+    action: str
+    outcome: Outcome
+    actor_id: UUID | None
+    impersonator_id: UUID | None
+    subject_type: str | None
+    subject_id: str | None
+    permission: str | None
+    attributes: dict[str, Any] | None
+    changes: dict[str, Any] | None
+    count: int
+    source: str
+    session_id: UUID | None
+    address: str | None
+    request_id: str | None
