@@ -13,7 +13,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.domain.access.errors import NotHeldError, OutrankedError, OwnRightsError
 from app.domain.api_keys.errors import TooManyApiKeysError
+from app.domain.grants.errors import GrantExistsError
 from app.domain.identities.errors import (
     EmailNotVerifiedError,
     IdentityTakenError,
@@ -23,6 +25,13 @@ from app.domain.identities.errors import (
 )
 from app.domain.jobs.errors import JobNotDeadError
 from app.domain.registrations.errors import AddressReservedError
+from app.domain.roles.errors import (
+    EverybodysRoleError,
+    ProtectedRoleError,
+    RoleCircleError,
+    RoleExistsError,
+    TooDeepRolesError,
+)
 from app.domain.sessions.errors import InvalidRefreshTokenError, RefreshTokenReusedError
 from app.domain.totp.errors import TotpAlreadyEnabledError, TotpRequiredError, WrongCodeError
 from app.domain.users.errors import (
@@ -86,6 +95,9 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     UnsupportedMediaTypeError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     SlowRequestError: Answer(HTTPStatus.REQUEST_TIMEOUT, "slow_request"),
     PermissionDeniedError: Answer(HTTPStatus.FORBIDDEN, "permission_denied"),
+    NotHeldError: Answer(HTTPStatus.FORBIDDEN, "not_held"),
+    OwnRightsError: Answer(HTTPStatus.FORBIDDEN, "own_rights"),
+    OutrankedError: Answer(HTTPStatus.FORBIDDEN, "outranked"),
     ReauthenticationRequiredError: Answer(HTTPStatus.FORBIDDEN, "reauthentication_required"),
     CsrfFailedError: Answer(HTTPStatus.FORBIDDEN, "csrf_failed"),
     ScopeRequiredError: Answer(
@@ -97,6 +109,12 @@ ANSWERS: dict[type[ApplicationError], Answer] = {
     EmailTakenError: Answer(HTTPStatus.CONFLICT, "email_taken"),
     AddressReservedError: Answer(HTTPStatus.CONFLICT, "address_reserved"),
     LastAdministratorError: Answer(HTTPStatus.CONFLICT, "last_administrator"),
+    RoleExistsError: Answer(HTTPStatus.CONFLICT, "role_exists"),
+    ProtectedRoleError: Answer(HTTPStatus.CONFLICT, "protected_role"),
+    EverybodysRoleError: Answer(HTTPStatus.CONFLICT, "everybodys_role"),
+    RoleCircleError: Answer(HTTPStatus.CONFLICT, "role_circle"),
+    TooDeepRolesError: Answer(HTTPStatus.CONFLICT, "too_deep_roles"),
+    GrantExistsError: Answer(HTTPStatus.CONFLICT, "permission_exists"),
     TooManyApiKeysError: Answer(HTTPStatus.CONFLICT, "too_many_api_keys"),
     JobNotDeadError: Answer(HTTPStatus.CONFLICT, "job_not_dead"),
     TooManyRequestsError: Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests"),

@@ -2,10 +2,11 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.lib.access.policy import ALLOW
 from app.lib.db.models import Model
+from app.lib.errors import InvalidInputError
 
 
 class Permission(StrEnum):
@@ -36,6 +37,17 @@ class Permission(StrEnum):
         return self.partition(":")[2]
 
 
+def permission_of(resource: str, action: str) -> Permission:
+    """Raises InvalidInputError."""
+    actions = [known.action for known in Permission if known.resource == resource]
+    if not actions:
+        resources = ", ".join(dict.fromkeys(known.resource for known in Permission))
+        raise InvalidInputError(f"There is no such resource. There are: {resources}.", field="resource")
+    if action not in actions:
+        raise InvalidInputError(f"Of {resource}, there are: {', '.join(actions)}.", field="action")
+    return Permission(f"{resource}:{action}")
+
+
 class Role(Model):
     """A name for what a kind of people may do."""
 
@@ -43,6 +55,19 @@ class Role(Model):
 
     name: Mapped[str] = mapped_column(String(50), unique=True)
     description: Mapped[str] = mapped_column(String(200), default="")
+    inherited: Mapped[list["Role"]] = relationship(
+        secondary="role_parents",
+        primaryjoin="Role.id == RoleParent.role_id",
+        secondaryjoin="Role.id == RoleParent.parent_id",
+        order_by="Role.name",
+        lazy="selectin",
+        viewonly=True,
+    )
+
+    @property
+    def parents(self) -> list[str]:
+        """The names of those whose permissions it has, too."""
+        return [role.name for role in self.inherited]
 
 
 class RoleParent(Model):
@@ -69,6 +94,15 @@ class RoleAssignment(Model):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     role_id: Mapped[UUID] = mapped_column(ForeignKey("roles.id", ondelete="CASCADE"))
     granted_by: Mapped[UUID | None] = mapped_column(default=None)
+    role: Mapped[Role] = relationship(lazy="joined", innerjoin=True, viewonly=True)
+
+    @property
+    def name(self) -> str:
+        return self.role.name
+
+    @property
+    def description(self) -> str:
+        return self.role.description
 
 
 class PermissionGrant(Model):

@@ -1,11 +1,24 @@
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+import msgspec
+from sqlalchemy import and_, delete, or_, select, text
 
-from app.domain.access.models import PolicyVersion
-from app.lib.access.policy import Grant, Policy
+from app.domain.access.errors import OutrankedError
+from app.domain.access.models import Permission, PermissionGrant, PolicyVersion, RoleAssignment, permission_of
+from app.domain.access.schemas import ExplanationCreate, ExplanationRead, HeldRoleRead, MyPermissionsRead, RuleRead
+from app.domain.accounts.models import is_not_closed
+from app.domain.users.errors import LastAdministratorError
+from app.domain.users.models import User
+from app.lib.access.authority import Authority
+from app.lib.access.expressions import Attributes
+from app.lib.access.guards import Principal
+from app.lib.access.policy import DENY, EVERYONE, Grant, Policy
+from app.lib.access.resources import attribute_types, attributes_of, models
 from app.lib.db.service import Repository, Service
+from app.lib.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 from app.lib.events import publish
 
 POLICY_CHANGED = "policy"
@@ -58,6 +71,174 @@ class PolicyService(Service[PolicyVersion]):
     def begin_change(self) -> Policy:
         """The policy as it is now; nobody else changes it before this transaction ends. Otherwise somebody could grant
         what is being taken from them, and two changes could close a circle. Every process hears of the change."""
-        self.session.execute(_VERSION.with_for_update())
+        self.lock_changes()
         publish(self.session, POLICY_CHANGED, "changed")
         return self.load()
+
+    def begin_change_by(self, by: Principal | None) -> Authority:
+        """Begin a change. Returns what the one who asks may give and take by the policy as it is now, whatever their
+        token says. None: an operator at a command line. Raises PermissionDeniedError."""
+        policy = self.begin_change()
+        if by is None:
+            return authority_of(by, {}, policy)
+        actor = select(User).where(User.id == by.id).with_for_update(read=True)
+        rows = self.session.scalars(actor, execution_options={"populate_existing": True})
+        return authority_of(by, {user.id: user for user in rows}, policy)
+
+    def hold(self) -> Policy:
+        """The policy as it is now, which nobody changes before this transaction ends. Ask for it before any lock on a
+        user: whoever changes the policy locks it first, too."""
+        self.session.execute(_VERSION.with_for_update(read=True))
+        return self.load()
+
+    def lock_changes(self) -> None:
+        """Nobody else changes the policy, or holds it, before this transaction ends. As `hold`, without reading it."""
+        self.session.execute(_VERSION.with_for_update())
+
+    def forget(self, user_id: UUID) -> None:
+        """Take all roles and permissions from somebody whose account goes. `lock_changes` before."""
+        gone = [
+            self.session.scalars(delete(model).where(model.user_id == user_id).returning(model.id)).all()
+            for model in (RoleAssignment, PermissionGrant)
+        ]
+        if any(gone):
+            publish(self.session, POLICY_CHANGED, "changed")
+
+
+class AccountAccessService(Service[User]):
+    """Who may change an account: nobody whom that would give more than they hold."""
+
+    class Repo(Repository[User]):
+        model_type = User
+
+    repository_type = Repo
+
+    def lock_account(
+        self,
+        user_id: UUID,
+        *,
+        by: Principal | None,
+        permission: Permission = Permission.USERS_UPDATE,
+        removes_administrator: bool = False,
+        makes_administrator: bool = False,
+    ) -> User:
+        """An account, which nobody else can change before this transaction ends. Raises NotFoundError,
+        PermissionDeniedError, OutrankedError, LastAdministratorError.
+
+        `by` must have the permission still. None: its owner, or an operator at a command line.
+        """
+        policy, people = self._lock_people(by, user_id)
+        user = self.session.scalar(select(User).where(User.id == user_id, is_not_closed()))
+        if user is None:
+            raise NotFoundError
+        is_last = [one.id for one in people.values() if one.is_superuser and one.is_active] == [user_id]
+        if removes_administrator and is_last and (by is None or by.is_superuser):
+            raise LastAdministratorError
+        authority = authority_of(by, people, policy)
+        if by is not None:
+            authority.check(permission, user, reading=Permission.USERS_READ)
+            refuse_outranked(authority, user)
+        if makes_administrator and not authority.is_unlimited:
+            raise OutrankedError
+        return user
+
+    def authority_to_create(self, by: Principal | None) -> Authority:
+        """What the one who makes an account may do, whatever their token says. Raises PermissionDeniedError."""
+        policy, people = self._lock_people(by)
+        return authority_of(by, people, policy)
+
+    def _lock_people(self, by: Principal | None, *others: UUID) -> tuple[Policy, Mapping[UUID, User]]:
+        """All administrators, who asks, and the others, in one order, so that of two who demote each other the second
+        waits. The policy, which stays as it is, is locked first, as whoever changes it does."""
+        policy = Policy() if by is None or by.is_superuser else PolicyService(self.session).hold()
+        wanted = (by.id, *others) if by else others
+        is_wanted = or_(and_(User.is_superuser, User.is_active), User.id.in_(wanted))
+        rows = select(User).where(is_wanted).order_by(User.id).with_for_update(key_share=True)
+        found = self.session.scalars(rows, execution_options={"populate_existing": True})
+        return policy, {user.id: user for user in found}
+
+
+class ExplanationService(Service[User]):
+    """Why somebody may do something, or may not."""
+
+    class Repo(Repository[User]):
+        model_type = User
+
+    repository_type = Repo
+
+    def explain(self, question: ExplanationCreate, policy: Policy) -> ExplanationRead:
+        """Raises NotFoundError for a user or an object that does not exist, InvalidInputError."""
+        permission = permission_of(question.resource, question.action)
+        user = self.session.get(User, question.user_id)
+        if user is None:
+            raise NotFoundError("There is no such user.")
+        attributes = self._attributes_of(question)
+        if user.is_superuser or not user.is_active:
+            reason: Any = "superuser" if user.is_active else "inactive"
+            return ExplanationRead(allowed=user.is_active, reason=reason, matched=[], roles=[])
+        decision = policy.explain(user.id, permission, attributes)
+        is_denied = any(grant.effect == DENY for grant in decision.matched)
+        return ExplanationRead(
+            allowed=decision.is_allowed,
+            reason="granted" if decision.is_allowed else "denied" if is_denied else "no_rule",
+            matched=[RuleRead.of(grant) for grant in decision.matched],
+            roles=list(decision.roles),
+        )
+
+    def _attributes_of(self, question: ExplanationCreate) -> Attributes | None:
+        """Of the object in question, as rules see it."""
+        if question.object is None:
+            return None
+        types = attribute_types(question.resource)
+        if not types:
+            raise InvalidInputError(f"{question.resource} have no objects.", field="object")
+        if isinstance(question.object, dict):
+            return _typed(question.object, types)
+        row = self.session.get(models()[question.resource], question.object)
+        if row is None:
+            raise NotFoundError("There is no such object.")
+        return attributes_of(row)
+
+
+def authority_of(by: Principal | None, people: Mapping[UUID, User], policy: Policy) -> Authority:
+    """`people`: among them, locked, the one who asks. Raises PermissionDeniedError when they are not what their token
+    says any more. None: an operator at a command line."""
+    if by is None:
+        return Authority(policy, None, is_unlimited=True)
+    actor = people.get(by.id)
+    if actor is None or not actor.is_active or (by.is_superuser and not actor.is_superuser):
+        raise PermissionDeniedError
+    return Authority(policy, by.id, is_unlimited=actor.is_superuser)
+
+
+def refuse_outranked(authority: Authority, user: User) -> None:
+    """Whoever changes an account can make it theirs. Raises OutrankedError for one that may do more than they."""
+    is_theirs = authority.is_unlimited or authority.user_id == user.id
+    if not is_theirs and (user.is_superuser or not authority.covers_user(user.id)):
+        raise OutrankedError
+
+
+def permissions_of(me: Principal, policy: Policy) -> MyPermissionsRead:
+    given, names = policy.roles_given_to(me.id), policy.roles_of(me.id)
+    return MyPermissionsRead(
+        is_superuser=me.is_superuser,
+        roles=[
+            HeldRoleRead(
+                name=name,
+                source="assignment" if name in given else "everyone" if name == EVERYONE else "inheritance",
+                through=[role for role in names if name in policy.parents_of(role)],
+            )
+            for name in names
+        ],
+        permissions=[RuleRead.of(grant) for grant in policy.grants_for(me.id)],
+    )
+
+
+def _typed(values: Mapping[str, Any], types: Mapping[str, type]) -> Attributes:
+    """Those that are left out are nothing. Raises InvalidInputError."""
+    if unknown := sorted(values.keys() - types.keys()):
+        raise InvalidInputError(f"There is no {unknown[0]!r:.60}. There are: {', '.join(types)}.", field="object")
+    try:
+        return {name: msgspec.convert(values.get(name), types[name] | None) for name in types}
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(str(error), field="object") from error

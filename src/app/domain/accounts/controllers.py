@@ -7,6 +7,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from msgspec import UNSET
 from sqlalchemy import ColumnElement
 
+from app.domain.access.models import Permission
 from app.domain.accounts.models import is_named, is_not_closed
 from app.domain.accounts.schemas import (
     AccountCreate,
@@ -26,16 +27,16 @@ from app.domain.accounts.services import AccountService
 from app.domain.audit.models import Action
 from app.domain.audit.services import AuditService
 from app.domain.registrations.services import RegistrationService
-from app.domain.totp.services import TotpService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
+from app.lib.access.control import Access
 from app.lib.access.guards import (
     CurrentUser,
-    administrator,
     authenticated,
     public,
     recently_authenticated,
     refuse_old_sign_in,
+    requires,
 )
 from app.lib.dependencies import Keys, LinkReading, PasswordHashing, PasswordRules, TokenIssuing
 from app.lib.pagination import Page, PageQuery
@@ -172,13 +173,14 @@ class UserController(Controller):
     path = "/users"
     tags = ["users"]
     opt = {"scope": "users"}
-    guards = [administrator]
 
-    @get(records=True)
+    @get(guards=[requires(Permission.USERS_READ)], records=True)
     def list_users(
         self,
         accounts: AccountService,
         audit: AuditService,
+        access: Access,
+        me: CurrentUser,
         page: PageQuery,
         is_active: Which = None,
         is_verified: Which = None,
@@ -192,11 +194,12 @@ class UserController(Controller):
         """
         flags = {User.is_active: is_active, User.is_verified: is_verified, User.is_superuser: is_superuser}
         where: list[ColumnElement[bool]] = [flag.is_(value) for flag, value in flags.items() if value is not None]
-        found = accounts.page(is_not_closed(), *where, is_named(page.q), page=page, sort=sort, into=UserRead)
+        where += [is_not_closed(), access.where(me, Permission.USERS_READ, User)]
+        found = accounts.page(*where, is_named(page.q), page=page, sort=sort, into=UserRead)
         audit.record(Action.USERS_LISTED, attributes={"q": page.q, "offset": page.offset, "shown": len(found.items)})
         return found
 
-    @post(gate="passwords")
+    @post(guards=[requires(Permission.USERS_CREATE)], gate="passwords")
     def create_user(
         self,
         data: JSONBody[AccountCreate],
@@ -207,7 +210,8 @@ class UserController(Controller):
     ) -> UserRead:
         """Make an account.
 
-        Without a password, its owner is asked by mail to choose one. An administrator is made by a recent sign-in only.
+        Without a password, its owner is asked by mail to choose one. A superuser is made by a superuser, with a recent
+        sign-in.
         """
         if data.is_superuser:
             refuse_old_sign_in(me)
@@ -222,16 +226,19 @@ class UserController(Controller):
             is_verified=data.is_verified,
             is_superuser=data.is_superuser,
         )
-        return UserRead.of(accounts.create_account(account, by=me.id))
+        return UserRead.of(accounts.create_account(account, by=me))
 
-    @get("/{user_id:uuid}", records=True)
-    def get_user(self, user_id: FromPath[UUID], accounts: AccountService, audit: AuditService) -> UserRead:
+    @get("/{user_id:uuid}", guards=[requires(Permission.USERS_READ)], records=True)
+    def get_user(
+        self, user_id: FromPath[UUID], accounts: AccountService, audit: AuditService, access: Access, me: CurrentUser
+    ) -> UserRead:
         """Show an account."""
-        user = accounts.get_one(User.id == user_id, is_not_closed())
+        is_visible = access.where(me, Permission.USERS_READ, User)
+        user = accounts.get_one(User.id == user_id, is_not_closed(), is_visible)
         audit.record(Action.USER_READ, subject=user)
         return UserRead.of(user)
 
-    @patch("/{user_id:uuid}")
+    @patch("/{user_id:uuid}", guards=[requires(Permission.USERS_UPDATE)])
     def update_user(
         self, user_id: FromPath[UUID], data: JSONBody[AccountUpdate], accounts: AccountService, me: CurrentUser
     ) -> UserRead:
@@ -239,21 +246,21 @@ class UserController(Controller):
 
         Who is deactivated, no longer an administrator, or gets a new address, is signed out everywhere at once and
         loses the API keys; with a new address, also the linked providers. `email` and `is_superuser` need a recent
-        sign-in, and so does whether an administrator is active.
+        sign-in, and so does whether a superuser is active. You must hold all that the account may do.
         """
         if data.email is not UNSET or data.is_superuser is not UNSET:
             refuse_old_sign_in(me)
-        user = accounts.update_account(user_id, data, by=me.id)
+        user = accounts.update_account(user_id, data, by=me)
         if user.is_superuser and data.is_active is not UNSET:
             refuse_old_sign_in(me)
         return UserRead.of(user)
 
-    @delete("/{user_id:uuid}", guards=[recently_authenticated], scope=None)
+    @delete("/{user_id:uuid}", guards=[requires(Permission.USERS_DELETE), recently_authenticated], scope=None)
     def delete_user(
         self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser, tokens: TokenIssuing
     ) -> None:
         """Delete an account, with all that belongs to it. Needs a recent sign-in."""
-        accounts.remove_account(user_id, by=me.id, token_lifetime=tokens.lifetime)
+        accounts.remove_account(user_id, by=me, token_lifetime=tokens.lifetime)
 
 
 class UserAccessController(Controller):
@@ -261,17 +268,17 @@ class UserAccessController(Controller):
 
     path = "/users/{user_id:uuid}"
     tags = ["users"]
-    guards = [administrator]
+    guards = [requires(Permission.USERS_UPDATE)]
 
     @delete("/sessions")
-    def end_user_sessions(self, user_id: FromPath[UUID], accounts: AccountService) -> None:
+    def end_user_sessions(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:
         """Sign somebody out everywhere. API keys go on."""
-        accounts.sign_out(user_id)
+        accounts.sign_out(user_id, by=me)
 
     @delete("/totp", guards=[recently_authenticated])
-    def delete_user_totp(self, user_id: FromPath[UUID], totp: TotpService) -> None:
+    def delete_user_totp(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:
         """Let somebody who has lost their app and their codes sign in without. They are told by mail."""
-        totp.disable(user_id)
+        accounts.take_second_factor(user_id, by=me)
 
     @post("/password-reset", status_code=HTTP_202_ACCEPTED)
     def reset_user_password(self, user_id: FromPath[UUID], accounts: AccountService, me: CurrentUser) -> None:
@@ -279,4 +286,4 @@ class UserAccessController(Controller):
 
         They are asked by mail to choose another. The second factor stays.
         """
-        accounts.take_password(user_id, by=me.id)
+        accounts.take_password(user_id, by=me)

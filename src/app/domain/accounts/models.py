@@ -26,4 +26,5 @@ def is_named(q: str | None) -> ColumnElement[bool]:
 
 
 def is_not_closed() -> ColumnElement[bool]:
+    """A condition on users."""
     return User.id.not_in(select(Closure.user_id))

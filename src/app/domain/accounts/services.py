@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -9,13 +8,16 @@ from msgspec import UNSET
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
+from app.domain.access.errors import OutrankedError
+from app.domain.access.models import Permission
+from app.domain.access.services import AccountAccessService, PolicyService
 from app.domain.accounts.jobs import (
     remove_closed_account,
     send_address_notice,
     send_farewell,
     send_password_notice,
 )
-from app.domain.accounts.models import Closure, is_not_closed
+from app.domain.accounts.models import Closure
 from app.domain.accounts.schemas import AccountUpdate
 from app.domain.audit.models import Action
 from app.domain.audit.services import AuditService, differences
@@ -24,7 +26,8 @@ from app.domain.confirmations.services import ConfirmationService
 from app.domain.files.services import AvatarService
 from app.domain.sessions.services import SessionService
 from app.domain.throttles.services import ThrottleService
-from app.domain.users.errors import EmailTakenError, LastAdministratorError, WrongPasswordError
+from app.domain.totp.services import TotpService
+from app.domain.users.errors import EmailTakenError, WrongPasswordError
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access.guards import Principal, refuse_old_sign_in
@@ -32,7 +35,6 @@ from app.lib.db.models import utc_now
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession
 from app.lib.email_address import canonical_email
-from app.lib.errors import NotFoundError, PermissionDeniedError
 from app.lib.jobs.broker import enqueue
 from app.lib.link_tokens import LinkTokens
 from app.lib.password_policy import PasswordPolicy
@@ -55,6 +57,8 @@ class AccountService(Service[User]):
         super().__init__(session, **options)
         self._audit = AuditService(session)
         self._confirmations = ConfirmationService(session)
+        self._policies = PolicyService(session)
+        self._access = AccountAccessService(session)
         self._sessions = SessionService(session)
         self._users = UserService(session)
 
@@ -146,31 +150,37 @@ class AccountService(Service[User]):
     def leave(self, me: Principal, *, token_lifetime: timedelta) -> None:
         """Delete my account. Raises LastAdministratorError."""
         self._audit.record(Action.USER_DELETED, subject=("user", me.id))
-        user = self._lock_account(me.id, by=None, removes_administrator=True)
+        self._policies.lock_changes()
+        user = self._access.lock_account(me.id, by=None, removes_administrator=True)
         self._sessions.refuse_ended(me.session_id)
         self._close(user, token_lifetime=token_lifetime)
 
-    def create_account(self, account: User, *, by: UUID | None = None) -> User:
+    def create_account(self, account: User, *, by: Principal | None = None) -> User:
         """As an administrator does; `by` is the one who asks. Without a password, its owner is asked to choose one.
 
-        Raises EmailTakenError; PermissionDeniedError for somebody who has ceased to be an administrator.
+        Raises EmailTakenError; PermissionDeniedError for somebody who may not, or not any more.
         """
-        if account.is_superuser:
-            _refuse_former_administrator(by, self._lock_administrators())
+        authority = self._access.authority_to_create(by)
+        if account.is_superuser and not authority.is_unlimited:
+            raise OutrankedError
         account.email = canonical_email(account.email)
         self._refuse_taken(account.email)
         self._users.create_account(account)
+        authority.check(Permission.USERS_CREATE, account)
         if account.password_hash is None:
             self._invite(account)
         return account
 
-    def update_account(self, user_id: UUID, changes: AccountUpdate, *, by: UUID | None = None) -> User:
+    def update_account(self, user_id: UUID, changes: AccountUpdate, *, by: Principal | None = None) -> User:
         """As an administrator does. What the account may no longer do ends at once.
 
         Raises NotFoundError, EmailTakenError, LastAdministratorError, PermissionDeniedError.
         """
         is_removal = changes.is_active is False or changes.is_superuser is False
-        user = self._lock_account(user_id, by=by, removes_administrator=is_removal)
+        makes_administrator = changes.is_superuser is True
+        user = self._access.lock_account(
+            user_id, by=by, removes_administrator=is_removal, makes_administrator=makes_administrator
+        )
         was_administrator, old_address = user.is_superuser, user.email
         address = old_address if changes.email is UNSET else canonical_email(changes.email)
         changed = differences(user, msgspec.structs.replace(changes, email=address))
@@ -188,24 +198,30 @@ class AccountService(Service[User]):
             self._users.shut_out(user_id, reason="email_changed")
         return user
 
-    def take_password(self, user_id: UUID, *, by: UUID | None = None) -> None:
+    def take_password(self, user_id: UUID, *, by: Principal | None = None) -> None:
         """With all access; a link for another one is sent. Raises NotFoundError, PermissionDeniedError."""
         self._audit.record(Action.PASSWORD_REMOVED, subject=("user", user_id))
-        user = self._lock_account(user_id, by=by)
+        user = self._access.lock_account(user_id, by=by)
         user.password_hash = None
         self._users.shut_out(user_id, reason="password_reset")
         self._confirmations.void(user_id)
         self._invite(user)
 
-    def remove_account(self, user_id: UUID, *, by: UUID | None, token_lifetime: timedelta) -> None:
+    def take_second_factor(self, user_id: UUID, *, by: Principal) -> None:
+        """Raises NotFoundError, also when there is none; PermissionDeniedError."""
+        user = self._access.lock_account(user_id, by=by)
+        TotpService(self.session).disable(user.id)
+
+    def remove_account(self, user_id: UUID, *, by: Principal | None, token_lifetime: timedelta) -> None:
         """Raises NotFoundError, LastAdministratorError, PermissionDeniedError."""
         self._audit.record(Action.USER_DELETED, subject=("user", user_id))
-        user = self._lock_account(user_id, by=by, removes_administrator=True)
+        self._policies.lock_changes()
+        user = self._access.lock_account(user_id, by=by, permission=Permission.USERS_DELETE, removes_administrator=True)
         self._close(user, token_lifetime=token_lifetime)
 
-    def sign_out(self, user_id: UUID) -> None:
-        """End every session. Raises NotFoundError."""
-        user = self.get_one(User.id == user_id, is_not_closed())
+    def sign_out(self, user_id: UUID, *, by: Principal) -> None:
+        """End every session. Raises NotFoundError, PermissionDeniedError."""
+        user = self._access.lock_account(user_id, by=by)
         self._sessions.end_all(user.id, reason="signed_out_by_administrator")
 
     def _close(self, user: User, *, token_lifetime: timedelta) -> None:
@@ -223,6 +239,7 @@ class AccountService(Service[User]):
         user.is_active = user.is_verified = user.is_superuser = False
         self.session.flush()
         self._users.hand_over(user.id, reason="account_deleted")
+        self._policies.forget(user.id)
         enqueue(self.session, send_farewell, key=key, once=True, closure_id=closure.id)
         enqueue(self.session, remove_closed_account, after=token_lifetime + CLOSED_FOR, user_id=user.id)
 
@@ -253,35 +270,10 @@ class AccountService(Service[User]):
         user.email, user.is_verified = email, True
         self.session.flush()
 
-    def _lock_account(self, user_id: UUID, *, by: UUID | None, removes_administrator: bool = False) -> User:
-        """The account, which nobody else can change before this transaction ends, and nobody the administrators.
-
-        They are locked first and in one order, so that two who demote each other wait, and the second finds that it
-        is no administrator any more, or the last one.
-        """
-        administrators = self._lock_administrators()
-        user = self.lock(User.id == user_id, is_not_closed())
-        if user is None:
-            raise NotFoundError
-        if removes_administrator and administrators == {user_id}:
-            raise LastAdministratorError
-        _refuse_former_administrator(by, administrators)
-        return user
-
-    def _lock_administrators(self) -> AbstractSet[UUID]:
-        active = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id)
-        return set(self.session.scalars(active.with_for_update(key_share=True)))
-
     def _refuse_taken(self, address: str, *, user_id: UUID | None = None) -> None:
         """Of two at once, the unique index answers the second: 409 as well."""
         if self.exists(User.email == address, User.id != user_id):
             raise EmailTakenError
-
-
-def _refuse_former_administrator(by: UUID | None, administrators: AbstractSet[UUID]) -> None:
-    """The token of the one who asks was good when the request came. None: an operator at a command line."""
-    if by is not None and by not in administrators:
-        raise PermissionDeniedError
 
 
 def _farewell_key(email: str) -> str:

@@ -1,0 +1,104 @@
+from uuid import UUID
+
+from sqlalchemy import ColumnElement
+
+from app.domain.access.errors import NotHeldError
+from app.domain.access.models import PermissionGrant, permission_of
+from app.domain.access.services import PolicyService
+from app.domain.grants.errors import GrantExistsError
+from app.domain.grants.schemas import PermissionCreate
+from app.domain.roles.services import AssignmentService, RoleService
+from app.lib.access.authority import Authority
+from app.lib.access.expressions import ExpressionError, parse
+from app.lib.access.guards import Principal
+from app.lib.access.policy import Grant
+from app.lib.access.resources import attribute_types
+from app.lib.db.service import Repository, Service
+from app.lib.errors import InvalidInputError
+
+
+class GrantService(Service[PermissionGrant]):
+    """Permissions of roles and of single users. As for `RoleService`; nobody changes their own."""
+
+    class Repo(Repository[PermissionGrant]):
+        model_type = PermissionGrant
+
+    repository_type = Repo
+
+    def grant_to_role(self, name: str, data: PermissionCreate, *, by: Principal | None) -> PermissionGrant:
+        """Raises NotFoundError, InvalidInputError, GrantExistsError."""
+        authority = PolicyService(self.session).begin_change_by(by)
+        roles = RoleService(self.session)
+        role = roles.find(name)
+        roles.refuse_change(role, authority)
+        return self._grant(data, authority, role_id=role.id)
+
+    def take_from_role(self, name: str, grant_id: UUID, *, by: Principal | None) -> None:
+        """Raises NotFoundError."""
+        authority = PolicyService(self.session).begin_change_by(by)
+        roles = RoleService(self.session)
+        role = roles.find(name)
+        roles.refuse_change(role, authority)
+        self._take(authority, PermissionGrant.id == grant_id, PermissionGrant.role_id == role.id)
+
+    def grant_to_user(self, user_id: UUID, data: PermissionCreate, *, by: Principal | None) -> PermissionGrant:
+        """Raises NotFoundError, InvalidInputError, GrantExistsError."""
+        authority = PolicyService(self.session).begin_change_by(by)
+        AssignmentService(self.session).find_user(user_id, authority)
+        return self._grant(data, authority, user_id=user_id)
+
+    def take_from_user(self, user_id: UUID, grant_id: UUID, *, by: Principal | None) -> None:
+        """Raises NotFoundError."""
+        authority = PolicyService(self.session).begin_change_by(by)
+        AssignmentService(self.session).find_user(user_id, authority)
+        self._take(authority, PermissionGrant.id == grant_id, PermissionGrant.user_id == user_id)
+
+    def _grant(
+        self, data: PermissionCreate, authority: Authority, *, role_id: UUID | None = None, user_id: UUID | None = None
+    ) -> PermissionGrant:
+        permission_of(data.resource, data.action)
+        row = PermissionGrant(
+            role_id=role_id,
+            user_id=user_id,
+            resource=data.resource,
+            action=data.action,
+            object_id=data.object_id,
+            rule=_rule_of(data),
+            effect=data.effect,
+            granted_by=authority.user_id,
+        )
+        _refuse_unheld(authority, row)
+        if self.exists(*_is_the_same_as(row)):
+            raise GrantExistsError
+        return self.create(row)
+
+    def _take(self, authority: Authority, *where: ColumnElement[bool]) -> None:
+        row = self.get_one(*where)
+        _refuse_unheld(authority, row)
+        self.remove(row)
+
+
+def _rule_of(data: PermissionCreate) -> str | None:
+    """Raises InvalidInputError. Where there are no objects, nobody would ask for the rule or the object."""
+    attributes = attribute_types(data.resource)
+    for field, value in (("object_id", data.object_id), ("rule", data.rule)):
+        if value is not None and not attributes:
+            raise InvalidInputError(f"{data.resource} have no objects to which this could apply.", field=field)
+    if data.rule is None:
+        return None
+    try:
+        parse(data.rule, attributes)
+    except ExpressionError as error:
+        raise InvalidInputError(str(error), field="rule") from error
+    return data.rule.strip()
+
+
+def _refuse_unheld(authority: Authority, row: PermissionGrant) -> None:
+    grant = Grant(row.id, "", f"{row.resource}:{row.action}", row.object_id, row.rule, row.effect)
+    if not authority.covers([grant]):
+        raise NotHeldError
+
+
+def _is_the_same_as(row: PermissionGrant) -> list[ColumnElement[bool]]:
+    names = ("role_id", "user_id", "resource", "action", "object_id", "rule", "effect")
+    return [getattr(PermissionGrant, name).is_not_distinct_from(getattr(row, name)) for name in names]

@@ -1,0 +1,66 @@
+"""What somebody may hand on, or take from others: nothing beyond what they hold themselves."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from enum import StrEnum
+from uuid import UUID
+
+from app.lib.access.policy import ALLOW, DENY, Grant, Policy
+from app.lib.access.resources import attributes_of
+from app.lib.db.models import Model
+from app.lib.errors import NotFoundError, PermissionDeniedError
+
+
+class Authority:
+    """Of one person, by one policy. Whoever is `unlimited` holds everything: superusers, and operators."""
+
+    def __init__(self, policy: Policy, user_id: UUID | None, *, is_unlimited: bool) -> None:
+        self.policy = policy
+        self.user_id = user_id
+        self.is_unlimited = is_unlimited
+        self._own: dict[str, list[Grant]] = defaultdict(list)
+        if user_id and not is_unlimited:
+            for grant in policy.grants_for(user_id):
+                self._own[grant.permission].append(grant)
+
+    def check(self, permission: StrEnum, row: Model, *, reading: StrEnum | None = None) -> None:
+        """Raises PermissionDeniedError; NotFoundError when `reading` is said, and they may not even do that."""
+        if not self._allows(permission, row):
+            raise NotFoundError if reading and not self._allows(reading, row) else PermissionDeniedError
+
+    def covers(self, grants: Iterable[Grant]) -> bool:
+        """Whether they hold all of this. A deny is theirs to give or take when they hold what it withholds."""
+        return self.is_unlimited or all(map(self._holds, grants))
+
+    def covers_role(self, name: str) -> bool:
+        """Whether they hold all that is in the role, and in those from which it inherits."""
+        return self.covers(self.policy.grants_of(*(f"role:{role}" for role in self.policy.roles_within([name]))))
+
+    def covers_user(self, user_id: UUID) -> bool:
+        """Whether they hold all that this user may do, so that nothing is gained by becoming them."""
+        if self.is_unlimited:
+            return True
+        grants = self.policy.grants_for(user_id)
+        return self.covers(
+            grant for grant in grants if grant.effect == ALLOW and self.policy.may(user_id, grant.permission)
+        )
+
+    def has_role(self, name: str) -> bool:
+        """By the policy: given to them, inherited, or everyone's."""
+        return self.user_id is not None and name in self.policy.roles_of(self.user_id)
+
+    def _allows(self, permission: StrEnum, row: Model) -> bool:
+        if self.user_id is None or self.is_unlimited:
+            return self.is_unlimited
+        return self.policy.allows(self.user_id, permission, attributes_of(row))
+
+    def _holds(self, grant: Grant) -> bool:
+        """Always and for every object; or, of what allows, just this. A deny of theirs, of whatever, spoils it."""
+        mine = self._own[grant.permission]
+        if any(own.effect == DENY for own in mine):
+            return False
+        return any(not own.is_conditional or _is_same(own, grant) for own in mine)
+
+
+def _is_same(own: Grant, grant: Grant) -> bool:
+    return (own.object_id, own.rule, own.effect) == (grant.object_id, grant.rule, grant.effect)
