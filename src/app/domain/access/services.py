@@ -10,6 +10,8 @@ from app.domain.access.errors import OutrankedError
 from app.domain.access.models import Permission, PermissionGrant, PolicyVersion, RoleAssignment, permission_of
 from app.domain.access.schemas import ExplanationCreate, ExplanationRead, HeldRoleRead, MyPermissionsRead, RuleRead
 from app.domain.accounts.models import is_not_closed
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.users.errors import LastAdministratorError
 from app.domain.users.models import User
 from app.lib.access.authority import Authority
@@ -172,6 +174,8 @@ class ExplanationService(Service[User]):
         user = self.session.get(User, question.user_id)
         if user is None:
             raise NotFoundError("There is no such user.")
+        what = {"permission": permission, "object": question.object}
+        AuditService(self.session).record(Action.ACCESS_EXPLAINED, subject=user, attributes=what)
         attributes = self._attributes_of(question)
         if user.is_superuser or not user.is_active:
             reason: Any = "superuser" if user.is_active else "inactive"

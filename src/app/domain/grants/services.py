@@ -5,6 +5,8 @@ from sqlalchemy import ColumnElement
 from app.domain.access.errors import NotHeldError
 from app.domain.access.models import PermissionGrant, permission_of
 from app.domain.access.services import PolicyService
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.grants.errors import GrantExistsError
 from app.domain.grants.schemas import PermissionCreate
 from app.domain.roles.services import AssignmentService, RoleService
@@ -70,12 +72,19 @@ class GrantService(Service[PermissionGrant]):
         _refuse_unheld(authority, row)
         if self.exists(*_is_the_same_as(row)):
             raise GrantExistsError
+        self._record(Action.PERMISSION_GIVEN, row)
         return self.create(row)
 
     def _take(self, authority: Authority, *where: ColumnElement[bool]) -> None:
         row = self.get_one(*where)
         _refuse_unheld(authority, row)
+        self._record(Action.PERMISSION_TAKEN, row)
         self.remove(row)
+
+    def _record(self, action: Action, row: PermissionGrant) -> None:
+        subject = ("role", row.role_id) if row.role_id else ("user", row.user_id)
+        what = {name: getattr(row, name) for name in ("resource", "action", "object_id", "rule", "effect")}
+        AuditService(self.session).record(action, subject=subject, attributes=what)
 
 
 def _rule_of(data: PermissionCreate) -> str | None:

@@ -9,6 +9,8 @@ from app.domain.access.errors import NotHeldError, OwnRightsError
 from app.domain.access.models import Permission, Role, RoleAssignment, RoleParent
 from app.domain.access.services import PolicyService, refuse_outranked
 from app.domain.accounts.models import is_not_closed
+from app.domain.audit.models import Action
+from app.domain.audit.services import AuditService
 from app.domain.roles.errors import (
     EverybodysRoleError,
     ProtectedRoleError,
@@ -56,6 +58,7 @@ class RoleService(Service[Role]):
         if self.exists(Role.name == data.name):
             raise RoleExistsError
         self.create(role)
+        self._record(Action.ROLE_CREATED, role)
         for parent in dict.fromkeys(data.parents):
             self._link(role, self._parent(parent), authority)
         self._refuse_depth()
@@ -70,6 +73,7 @@ class RoleService(Service[Role]):
             raise ProtectedRoleError
         if not authority.covers_role(name):
             raise NotHeldError
+        self._record(Action.ROLE_DELETED, role)
         self.remove(role)
 
     def add_parent(self, name: str, parent: str, *, by: Principal | None) -> Role:
@@ -91,6 +95,7 @@ class RoleService(Service[Role]):
         link = delete(RoleParent).where(RoleParent.role_id == role.id, RoleParent.parent_id == above.id)
         if self.session.scalar(link.returning(RoleParent.id)) is None:
             raise NotFoundError
+        self._record(Action.ROLE_PARENT_REMOVED, role, parent=parent)
 
     def refuse_change(
         self, role: Role, authority: Authority, *, permission: Permission = Permission.ROLES_UPDATE
@@ -111,6 +116,10 @@ class RoleService(Service[Role]):
             raise RoleCircleError
         if parent.name not in authority.policy.parents_of(role.name):
             self.session.add(RoleParent(role_id=role.id, parent_id=parent.id, granted_by=authority.user_id))
+            self._record(Action.ROLE_PARENT_ADDED, role, parent=parent.name)
+
+    def _record(self, action: Action, role: Role, **what: object) -> None:
+        AuditService(self.session).record(action, subject=role, attributes={"role": role.name, **what})
 
     def _parent(self, name: str) -> Role:
         if found := self.get_one_or_none(Role.name == name):
@@ -143,10 +152,10 @@ class AssignmentService(Service[RoleAssignment]):
         authority = PolicyService(self.session).begin_change_by(by)
         self.find_user(user_id, authority)
         role = self._find_role(name, authority)
-        found = self.get_one_or_none(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id)
-        return found or self.create(
-            RoleAssignment(user_id=user_id, role_id=role.id, granted_by=authority.user_id, role=role)
-        )
+        if found := self.get_one_or_none(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id):
+            return found
+        self._record(Action.ROLE_GIVEN, user_id, role)
+        return self.create(RoleAssignment(user_id=user_id, role_id=role.id, granted_by=authority.user_id, role=role))
 
     def withdraw(self, user_id: UUID, name: str, *, by: Principal | None) -> None:
         """Raises NotFoundError, also when they do not have it; EverybodysRoleError."""
@@ -154,6 +163,7 @@ class AssignmentService(Service[RoleAssignment]):
         self.find_user(user_id, authority)
         role = self._find_role(name, authority)
         self.remove(self.get_one(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id))
+        self._record(Action.ROLE_TAKEN, user_id, role)
 
     def find_visible_user(self, user_id: UUID, me: Principal, access: AccessControl) -> User:
         """Raises NotFoundError."""
@@ -173,6 +183,9 @@ class AssignmentService(Service[RoleAssignment]):
         if user is None:
             raise NotFoundError
         return user
+
+    def _record(self, action: Action, user_id: UUID, role: Role) -> None:
+        AuditService(self.session).record(action, subject=("user", user_id), attributes={"role": role.name})
 
     def _find_role(self, name: str, authority: Authority) -> Role:
         role = RoleService(self.session).find(name)
