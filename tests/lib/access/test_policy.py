@@ -200,6 +200,21 @@ def test_an_answer_is_kept_for_its_question_only() -> None:
         assert not policy.allows(EVE, USERS, {})
 
 
+def test_many_rules_that_say_the_same_are_asked_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has been given a thousand objects, one by one, must not wait for a thousand rules."""
+    asked: list[int] = []
+    monkeypatch.setattr(module, "decide", lambda *question: bool(asked.append(len(question[-1]))) or True)
+    mine = uuid4()
+    grants = [grant(f"user:{ADA}", object_id=one) for one in (mine, *(uuid4() for _ in range(1000)))]
+    grants += [grant(f"role:{number}", rule="r.obj.published") for number in range(1000)]
+    policy = Policy(grants=grants, assignments={ADA: {str(number) for number in range(1000)}})
+
+    policy.may(ADA, READ)
+    policy.allows(ADA, READ, post(post_id=mine))
+
+    assert asked == [1, 2]
+
+
 @pytest.fixture
 def few_remembered(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(module, "REMEMBERED", 50)

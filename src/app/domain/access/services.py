@@ -1,5 +1,6 @@
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,8 @@ _POLICY = text("""
     FROM permission_grants LEFT JOIN roles ON roles.id = role_id
 """)
 """All in one statement: of two, the second could see a change of which the first saw nothing."""
+BATCH = 500
+"""Rows that the driver makes in one go, in which no other thread of the process runs."""
 
 
 class PolicyService(Service[PolicyVersion]):
@@ -58,7 +61,8 @@ class PolicyService(Service[PolicyVersion]):
         version, grants = 0, []
         parents: dict[str, set[str]] = defaultdict(set)
         assignments: dict[UUID, set[str]] = defaultdict(set)
-        for kind, id_, one, other, object_id, rule, effect in self.session.execute(_POLICY):
+        rows = chain.from_iterable(self.session.execute(_POLICY).partitions(BATCH))
+        for kind, id_, one, other, object_id, rule, effect in rows:
             match kind:
                 case "version":
                     version = int(one)

@@ -63,11 +63,6 @@ class _Rule(NamedTuple):
     def asked(self, *, is_known: bool) -> CasbinRule | None:
         return self.exact if is_known else self.possible
 
-    def sql(self, subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
-        _, _, object_id, condition, _ = self.exact
-        is_object = true() if object_id is None else columns["id"] == object_id
-        return and_(is_object, true() if condition is None else condition.sql(subject.attributes, columns))
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -144,10 +139,11 @@ class Policy:
     def where(self, user_id: UUID, permission: str, columns: Mapping[str, Any]) -> ColumnElement[bool]:
         """`allows`, as a condition on rows whose attributes are in these columns."""
         subject = self._subject(user_id)
-        sides: dict[str, list[ColumnElement[bool]]] = {ALLOW: [], DENY: []}
-        for rule in self._rules_for(subject, permission):
-            sides[rule.grant.effect].append(rule.sql(subject, columns))
-        return and_(or_(false(), *sides[ALLOW]), not_(or_(false(), *sides[DENY])))
+        rules = {rule.exact[2:]: rule.exact for rule in self._rules_for(subject, permission)}.values()
+        allowed, denied = (
+            _met_by([rule for rule in rules if rule.effect == effect], subject, columns) for effect in (ALLOW, DENY)
+        )
+        return and_(allowed, not_(denied))
 
     def explain(self, user_id: UUID, permission: str, attributes: Attributes | None) -> Decision:
         """`attributes`: None asks as `may` does."""
@@ -178,12 +174,32 @@ class Policy:
         """`key` is the whole question, so that its answer can be kept."""
         user_id, permission, attributes = key
         subject = self._subject(user_id)
-        asked = [rule.asked(is_known=attributes is not None) for rule in self._rules_for(subject, permission)]
-        decided = decide(subject, permission, dict(attributes or ()), [rule for rule in asked if rule])
+        rules = self._rules_for(subject, permission)
+        asked = [rule.possible for rule in rules] if attributes is None else [rule.exact for rule in rules]
+        known = dict(attributes or ())
+        decided = decide(subject, permission, known, _distinct(asked, known.get("id")))
         if len(self._decisions) >= REMEMBERED:
             self._decisions = {}
         self._decisions[key] = decided
         return decided
+
+
+def _distinct(rules: Iterable[CasbinRule | None], object_id: UUID | None) -> list[CasbinRule]:
+    """Rules that differ in nothing but who holds them say the same, and those about another object say nothing."""
+    found = {rule[2:]: rule for rule in rules if rule and (rule.object_id is None or rule.object_id == object_id)}
+    return list(found.values())
+
+
+def _met_by(rules: Iterable[CasbinRule], subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
+    """The rows to which some of the rules apply."""
+    always = [rule.object_id for rule in rules if rule.object_id and rule.condition is None]
+    others = [_condition(rule, subject, columns) for rule in rules if not rule.object_id or rule.condition]
+    return or_(columns["id"].in_(always) if always else false(), *others)
+
+
+def _condition(rule: CasbinRule, subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
+    is_object = true() if rule.object_id is None else columns["id"] == rule.object_id
+    return and_(is_object, true() if rule.condition is None else rule.condition.sql(subject.attributes, columns))
 
 
 def _effective(grant: Grant) -> list[_Rule]:
