@@ -4,11 +4,13 @@ import secrets
 
 from sqlalchemy.orm import Session
 
+from app.domain.access.models import RoleAssignment
 from app.domain.accounts.models import is_named, is_not_closed
 from app.domain.accounts.schemas import AccountUpdate, UserRead
 from app.domain.accounts.services import AccountService
 from app.domain.audit.models import Action
 from app.domain.audit.services import AuditService
+from app.domain.roles.services import AssignmentService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
@@ -57,15 +59,38 @@ class Accounts:
         """Raises NotFoundError, LastAdministratorError."""
 
         def update(session: Session) -> None:
-            user = UserService(session).find_by_email(email)
-            if user is None:
-                raise NotFoundError("There is no account with this address.")
-            AccountService(session).update_account(user.id, changes)
+            AccountService(session).update_account(_find(session, email).id, changes)
 
         self._database.write(update)
+
+    def roles(self, email: str) -> list[str]:
+        """Those that were given to it. Raises NotFoundError."""
+
+        def read(session: Session) -> list[str]:
+            given = AssignmentService(session).list(RoleAssignment.user_id == _find(session, email).id)
+            return sorted(assignment.name for assignment in given)
+
+        return self._database.read(read)
+
+    def grant_role(self, email: str, role: str) -> None:
+        """Raises NotFoundError, EverybodysRoleError."""
+        self._database.write(lambda session: AssignmentService(session).assign(_find(session, email).id, role, by=None))
+
+    def revoke_role(self, email: str, role: str) -> None:
+        """Raises NotFoundError, also when it does not have it; EverybodysRoleError."""
+        self._database.write(
+            lambda session: AssignmentService(session).withdraw(_find(session, email).id, role, by=None)
+        )
 
     def deactivate(self, email: str) -> None:
         self.update(email, AccountUpdate(is_active=False))
 
     def make_administrator(self, email: str) -> None:
         self.update(email, AccountUpdate(is_superuser=True))
+
+
+def _find(session: Session, email: str) -> User:
+    user = UserService(session).find_by_email(email)
+    if user is None:
+        raise NotFoundError("There is no account with this address.")
+    return user

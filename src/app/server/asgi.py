@@ -50,6 +50,7 @@ from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
 from app.lib.social.providers import configured_providers
+from app.server.access import AccessInspection
 from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
@@ -201,6 +202,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "cache": cache,
                 "csrf": cookies.csrf,
                 "api_keyring": api_keys,
+                "access_inspection": AccessInspection(database),
                 "accounts": Accounts(database, passwords),
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),

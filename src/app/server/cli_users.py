@@ -1,12 +1,9 @@
 """`litestar users`. Like `server/cli.py`, it imports no feature."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import rich_click as click
 from litestar import Litestar
 
-from app.lib.errors import ApplicationError, InvalidInputError
+from app.server.cli_refusals import plain_refusals
 
 PAGE = 50
 
@@ -20,7 +17,7 @@ def users() -> None:
 @click.argument("email")
 def create_administrator(app: Litestar, email: str) -> None:
     """Make an account that may do everything, and print its password once."""
-    with _plain_refusals():
+    with plain_refusals():
         password = app.state.preparation.create_administrator(email=email)
     click.echo(f"Created the administrator {email} with the password {password} (not shown again).")
 
@@ -32,7 +29,7 @@ def create_administrator(app: Litestar, email: str) -> None:
 @click.option("--administrator", is_flag=True, help="It may do everything.")
 def create(app: Litestar, email: str, first_name: str, last_name: str, *, administrator: bool) -> None:
     """Make a verified account, and print its password once."""
-    with _plain_refusals():
+    with plain_refusals():
         password = app.state.accounts.create(
             email=email, first_name=first_name, last_name=last_name, is_superuser=administrator
         )
@@ -61,7 +58,7 @@ def list_users(app: Litestar, search: str | None, page: int) -> None:
 @click.argument("email")
 def deactivate(app: Litestar, email: str) -> None:
     """End all sessions and API keys of an account, and let nobody sign in to it."""
-    with _plain_refusals():
+    with plain_refusals():
         app.state.accounts.deactivate(email)
     click.echo(f"Deactivated {email}.")
 
@@ -70,16 +67,35 @@ def deactivate(app: Litestar, email: str) -> None:
 @click.argument("email")
 def make_admin(app: Litestar, email: str) -> None:
     """Let an account do everything. Its tokens say so from the next sign-in or refresh on."""
-    with _plain_refusals():
+    with plain_refusals():
         app.state.accounts.make_administrator(email)
     click.echo(f"{email} is an administrator.")
 
 
-@contextmanager
-def _plain_refusals() -> Iterator[None]:
-    try:
-        yield
-    except InvalidInputError as error:
-        raise click.ClickException(error.message) from error
-    except ApplicationError as error:
-        raise click.ClickException(error.detail) from error
+@users.command()
+@click.argument("email")
+def roles(app: Litestar, email: str) -> None:
+    """List the roles that were given to an account."""
+    with plain_refusals():
+        for name in app.state.accounts.roles(email):
+            click.echo(name)
+
+
+@users.command()
+@click.argument("email")
+@click.argument("role")
+def grant_role(app: Litestar, email: str, role: str) -> None:
+    """Give an account a role, from now on."""
+    with plain_refusals():
+        app.state.accounts.grant_role(email, role)
+    click.echo(f"{email} has the role {role}.")
+
+
+@users.command()
+@click.argument("email")
+@click.argument("role")
+def revoke_role(app: Litestar, email: str, role: str) -> None:
+    """Take a role from an account, at once."""
+    with plain_refusals():
+        app.state.accounts.revoke_role(email, role)
+    click.echo(f"{email} no longer has the role {role}.")

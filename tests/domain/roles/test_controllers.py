@@ -31,7 +31,7 @@ def names(answer: Any) -> list[str]:
 
 def test_the_predefined_roles_are_listed_searched_and_sorted(root: SignedIn) -> None:
     assert names(root.get("/roles")) == ["admin", "editor", "everyone", "viewer"]
-    assert names(root.get("/roles?sort=-name&q=EV")) == ["viewer", "everyone", "editor"]
+    assert names(root.get("/roles?sort=-name&q=POSTS")) == ["viewer", "editor"]
     assert root.get("/roles?limit=1&offset=1").json()["items"][0]["parents"] == ["viewer"]
     assert root.get("/roles?sort=description").status_code == 400
 
@@ -47,7 +47,25 @@ def test_a_role_is_made_shown_and_deleted(root: SignedIn) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "A", "1a", "_a", "a b", "a,b", "a*", "a:b", "a\n", "a/b", "a'b", 'a"b', "а", "ａ", "a" * 51, "role::x", "r.sub"],
+    [
+        "",
+        "A",
+        "1a",
+        "_a",
+        "a b",
+        "a,b",
+        "a*",
+        "a:b",
+        "a\n",
+        "a/b",
+        "a'b",
+        'a"b',
+        "а",
+        "ａ",
+        "a" * 51,
+        "role::x",
+        "r.sub",
+    ],
 )
 def test_a_name_that_could_mean_something_else_is_refused(name: str, root: SignedIn) -> None:
     answer = root.post("/roles", json={"name": name})
@@ -174,7 +192,7 @@ def test_what_is_for_administrators_is_for_nobody_else(as_user: AsUser) -> None:
     assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(calls, 403)
 
 
-def test_a_change_of_the_policy_needs_a_recent_sign_in(root: SignedIn, as_user: AsUser, clock: Any) -> None:
+def test_a_change_of_the_policy_needs_a_recent_sign_in(clock: Any, root: SignedIn, as_user: AsUser) -> None:
     ada = as_user()
     clock.shift(601)
     calls = [

@@ -142,7 +142,7 @@ class AccountAccessService(Service[User]):
             raise LastAdministratorError
         authority = authority_of(by, people, policy)
         if by is not None:
-            authority.check(permission, user, reading=Permission.USERS_READ)
+            authority.check(permission, user)
             refuse_outranked(authority, user)
         if makes_administrator and not authority.is_unlimited:
             raise OutrankedError

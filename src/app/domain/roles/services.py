@@ -46,9 +46,10 @@ class RoleService(Service[Role]):
 
     def find(self, name: str, *where: ColumnElement[bool]) -> Role:
         """Raises NotFoundError."""
-        if "\0" in name:  # PostgreSQL could not even compare it
-            raise NotFoundError
-        return self.get_one(Role.name == name, *where)
+        is_storable = "\0" not in name  # PostgreSQL could not even compare it
+        if is_storable and (role := self.get_one_or_none(Role.name == name, *where)):
+            return role
+        raise NotFoundError("There is no such role.")
 
     def create_role(self, data: RoleCreate, *, by: Principal | None) -> Role:
         """Raises RoleExistsError, InvalidInputError for a parent that is none, TooDeepRolesError."""
@@ -69,10 +70,10 @@ class RoleService(Service[Role]):
         authority = self._policies.begin_change_by(by)
         role = self.find(name)
         self.refuse_change(role, authority, permission=Permission.ROLES_DELETE)
-        if name in {ADMIN, EVERYONE}:
-            raise ProtectedRoleError
         if not authority.covers_role(name):
             raise NotHeldError
+        if name in {ADMIN, EVERYONE}:
+            raise ProtectedRoleError
         self._record(Action.ROLE_DELETED, role)
         self.remove(role)
 
@@ -101,7 +102,7 @@ class RoleService(Service[Role]):
         self, role: Role, authority: Authority, *, permission: Permission = Permission.ROLES_UPDATE
     ) -> None:
         """Raises PermissionDeniedError. Superusers have no more to gain, so they change what everybody has."""
-        authority.check(permission, role, reading=Permission.ROLES_READ)
+        authority.check(permission, role)
         if authority.has_role(role.name) and not authority.is_unlimited:
             raise OwnRightsError
 
@@ -162,7 +163,10 @@ class AssignmentService(Service[RoleAssignment]):
         authority = PolicyService(self.session).begin_change_by(by)
         self.find_user(user_id, authority)
         role = self._find_role(name, authority)
-        self.remove(self.get_one(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id))
+        found = self.get_one_or_none(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id)
+        if found is None:
+            raise NotFoundError("They do not have this role.")
+        self.remove(found)
         self._record(Action.ROLE_TAKEN, user_id, role)
 
     def find_visible_user(self, user_id: UUID, me: Principal, access: AccessControl) -> User:
@@ -172,7 +176,7 @@ class AssignmentService(Service[RoleAssignment]):
     def find_user(self, user_id: UUID, authority: Authority) -> User:
         """Somebody else's account, whose rights may be changed. Raises NotFoundError, PermissionDeniedError."""
         user = self._find_user(user_id)
-        authority.check(Permission.USERS_UPDATE, user, reading=Permission.USERS_READ)
+        authority.check(Permission.USERS_UPDATE, user)
         if authority.user_id == user_id:
             raise OwnRightsError
         refuse_outranked(authority, user)

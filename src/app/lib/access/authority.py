@@ -8,7 +8,7 @@ from uuid import UUID
 from app.lib.access.policy import ALLOW, DENY, Grant, Policy
 from app.lib.access.resources import attributes_of
 from app.lib.db.models import Model
-from app.lib.errors import NotFoundError, PermissionDeniedError
+from app.lib.errors import PermissionDeniedError
 
 
 class Authority:
@@ -23,10 +23,12 @@ class Authority:
             for grant in policy.grants_for(user_id):
                 self._own[grant.permission].append(grant)
 
-    def check(self, permission: StrEnum, row: Model, *, reading: StrEnum | None = None) -> None:
-        """Raises PermissionDeniedError; NotFoundError when `reading` is said, and they may not even do that."""
-        if not self._allows(permission, row):
-            raise NotFoundError if reading and not self._allows(reading, row) else PermissionDeniedError
+    def check(self, permission: StrEnum, row: Model) -> None:
+        """Raises PermissionDeniedError."""
+        if self.is_unlimited:
+            return
+        if self.user_id is None or not self.policy.allows(self.user_id, permission, attributes_of(row)):
+            raise PermissionDeniedError
 
     def covers(self, grants: Iterable[Grant]) -> bool:
         """Whether they hold all of this. A deny is theirs to give or take when they hold what it withholds."""
@@ -48,11 +50,6 @@ class Authority:
     def has_role(self, name: str) -> bool:
         """By the policy: given to them, inherited, or everyone's."""
         return self.user_id is not None and name in self.policy.roles_of(self.user_id)
-
-    def _allows(self, permission: StrEnum, row: Model) -> bool:
-        if self.user_id is None or self.is_unlimited:
-            return self.is_unlimited
-        return self.policy.allows(self.user_id, permission, attributes_of(row))
 
     def _holds(self, grant: Grant) -> bool:
         """Always and for every object; or, of what allows, just this. A deny of theirs, of whatever, spoils it."""
