@@ -80,3 +80,22 @@ def test_what_cannot_be_is_refused(accounts: Accounts) -> None:
     for email in ("nobody", "nobody@example.com"):
         with pytest.raises(NotFoundError):
             accounts.make_administrator(email)
+
+
+def test_roles_are_given_listed_and_taken(accounts: Accounts, as_user: AsUser) -> None:
+    ada = as_user()
+
+    accounts.grant_role(ada.user.email.upper(), "viewer")
+    accounts.grant_role(ada.user.email, "editor")
+
+    assert accounts.roles(ada.user.email) == ["editor", "viewer"]
+    assert ada.post("/posts", json={"title": "T", "body": "B"}).status_code == 201
+    accounts.revoke_role(ada.user.email, "editor")
+    assert accounts.roles(ada.user.email) == ["viewer"]
+    assert ada.post("/posts", json={"title": "T", "body": "B"}).status_code == 403
+
+
+@pytest.mark.parametrize(("email", "role"), [("nobody@example.com", "viewer"), (None, "nobody"), (None, "viewer")])
+def test_nothing_is_taken_that_is_not_there(email: str | None, role: str, accounts: Accounts, as_user: AsUser) -> None:
+    with pytest.raises(NotFoundError):
+        accounts.revoke_role(email or as_user().user.email, role)
