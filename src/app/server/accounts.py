@@ -67,7 +67,7 @@ class Accounts:
         """Those that were given to it. Raises NotFoundError."""
 
         def read(session: Session) -> list[str]:
-            given = AssignmentService(session).list(RoleAssignment.user_id == _find(session, email).id)
+            given = AssignmentService(session).get_many(RoleAssignment.user_id == _find(session, email).id)
             return sorted(assignment.name for assignment in given)
 
         return self._database.read(read)

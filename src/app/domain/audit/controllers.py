@@ -5,10 +5,11 @@ from litestar import Controller
 from litestar.params import FromQuery, QueryParameter
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.domain.access.models import Permission
 from app.domain.audit.models import Action, AuditEvent, Outcome
 from app.domain.audit.schemas import AuditEventRead, AuditSort
 from app.domain.audit.services import AuditService
-from app.lib.access.guards import administrator
+from app.lib.access.guards import requires
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import get
 from app.lib.schema import LINE
@@ -20,7 +21,7 @@ class AuditController(Controller):
     path = "/audit-events"
     tags = ["audit"]
     opt = {"scope": "audit"}
-    guards = [administrator]
+    guards = [requires(Permission.AUDIT_READ)]
 
     @get()
     def list_audit_events(

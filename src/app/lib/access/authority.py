@@ -27,8 +27,9 @@ class Authority:
         """Raises PermissionDeniedError."""
         if self.is_unlimited:
             return
-        if self.user_id is None or not self.policy.allows(self.user_id, permission, attributes_of(row)):
-            raise PermissionDeniedError
+        attributes = attributes_of(row)
+        if self.user_id is None or not self.policy.allows(self.user_id, permission, attributes):
+            raise PermissionDeniedError(permission=permission, attributes=attributes)
 
     def covers(self, grants: Iterable[Grant]) -> bool:
         """Whether they hold all of this. A deny is theirs to give or take when they hold what it withholds."""
