@@ -178,9 +178,9 @@ class ExplanationService(Service[User]):
         user = self.session.get(User, question.user_id)
         if user is None:
             raise NotFoundError("There is no such user.")
-        what = {"permission": permission, "object": question.object}
-        AuditService(self.session).record(Action.ACCESS_EXPLAINED, subject=user, attributes=what)
         attributes = self._attributes_of(question)
+        what = {"permission": permission, "object": attributes}
+        AuditService(self.session).record(Action.ACCESS_EXPLAINED, subject=user, attributes=what)
         if user.is_superuser or not user.is_active:
             reason: Any = "superuser" if user.is_active else "inactive"
             return ExplanationRead(allowed=user.is_active, reason=reason, matched=[], roles=[])
