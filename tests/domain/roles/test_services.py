@@ -1,3 +1,4 @@
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 def chain(length: int) -> dict[UUID, set[UUID]]:
     roles = [uuid4() for _ in range(length)]
-    return {role: {parent} for role, parent in zip(roles, roles[1:], strict=False)}
+    return {role: {parent} for role, parent in pairwise(roles)}
 
 
 @pytest.mark.parametrize(("length", "is_too_deep"), [(0, False), (2, False), (10, False), (11, True), (40, True)])
