@@ -1,9 +1,14 @@
 """Who gets which answer from which route. A new route gets its row here, after some thought: a test prints it."""
 
+import json
 from typing import Any
+from uuid import uuid4
 
+from tests.attack.crowd import Person
 from tests.live import PASSWORD
+from tests.sample_files import picture
 
+API = "/api/v1"
 CALLERS = ("anonymous", "inactive", "key", "nobody", "viewer", "editor", "admin", "superuser", "owner")
 """`key`: an API key of a superuser for `items:read` alone. `nobody`: signed in, without a role. `owner`: has no role
 either, but whatever the path names is theirs. To all others it belongs to somebody else."""
@@ -13,6 +18,8 @@ either, but whatever the path names is theirs. To all others it belongs to someb
 #                                                                 ano ina key non vie edi adm sup own
 TABLE = """
 GET    /                                                          200
+POST   /access/explain                                            401 401 403 403 403 403 200 200 403
+GET    /audit-events                                              401 401 403 403 403 403 200 200 403
 POST   /auth/cookie/exchange                                      401
 POST   /auth/cookie/login                                         204
 POST   /auth/cookie/logout                                        401
@@ -53,17 +60,17 @@ POST   /items                                                     401 401 403 20
 GET    /items/{item_id}                                           401 401 200 404 404 404 404 200 200
 PATCH  /items/{item_id}                                           401 401 403 404 404 404 404 200 200
 DELETE /items/{item_id}                                           401 401 403 404 404 404 404 204 204
-GET    /jobs                                                      401 401 403 403 403 403 403 200 403
+GET    /jobs                                                      401 401 403 403 403 403 200 200 403
 GET    /jobs/dashboard                                            200
-GET    /jobs/dashboard/api/queues                                 401 401 403 403 403 403 403 200 403
-GET    /jobs/dashboard/api/queues/{queue}                         401 401 403 403 403 403 403 200 403
-GET    /jobs/dashboard/api/queues/{queue}/jobs/{key}              401 401 403 403 403 403 403 404 403
-POST   /jobs/dashboard/api/queues/{queue}/jobs/{key}/abort        401 401 403 403 403 403 403 404 403
-POST   /jobs/dashboard/api/queues/{queue}/jobs/{key}/retry        401 401 403 403 403 403 403 404 403
+GET    /jobs/dashboard/api/queues                                 401 401 403 403 403 403 200 200 403
+GET    /jobs/dashboard/api/queues/{queue}                         401 401 403 403 403 403 200 200 403
+GET    /jobs/dashboard/api/queues/{queue}/jobs/{key}              401 401 403 403 403 403 404 404 403
+POST   /jobs/dashboard/api/queues/{queue}/jobs/{key}/abort        401 401 403 403 403 403 404 404 403
+POST   /jobs/dashboard/api/queues/{queue}/jobs/{key}/retry        401 401 403 403 403 403 404 404 403
 GET    /jobs/dashboard/queues/{queue}                             200
 GET    /jobs/dashboard/queues/{queue}/jobs/{key}                  200
 GET    /jobs/dashboard/static/{name}                              404
-POST   /jobs/{key}/retry                                          401 401 403 403 403 403 403 404 403
+POST   /jobs/{key}/retry                                          401 401 403 403 403 403 404 404 403
 GET    /oauth2-redirect.html                                      200
 GET    /openapi.json                                              200
 GET    /posts                                                     401 401 403 403 200 200 200 200 403
@@ -72,8 +79,17 @@ GET    /posts/{post_id}                                           401 401 403 40
 PATCH  /posts/{post_id}                                           401 401 403 404 404 200 200 200 200
 DELETE /posts/{post_id}                                           401 401 403 404 404 204 204 204 204
 GET    /redoc                                                     200
-GET    /users                                                     401 401 403 403 403 403 403 200 403
-POST   /users                                                     401 401 403 403 403 403 403 201 403
+GET    /roles                                                     401 401 403 403 403 403 200 200 403
+POST   /roles                                                     401 401 403 403 403 403 201 201 403
+GET    /roles/{name}                                              401 401 403 403 403 403 200 200 403
+DELETE /roles/{name}                                              401 401 403 403 403 403 204 204 403
+PUT    /roles/{name}/parents/{parent}                             401 401 403 403 403 403 200 200 403
+DELETE /roles/{name}/parents/{parent}                             401 401 403 403 403 403 204 204 403
+GET    /roles/{name}/permissions                                  401 401 403 403 403 403 200 200 403
+POST   /roles/{name}/permissions                                  401 401 403 403 403 403 201 201 403
+DELETE /roles/{name}/permissions/{permission_id}                  401 401 403 403 403 403 204 204 403
+GET    /users                                                     401 401 403 403 403 403 200 200 403
+POST   /users                                                     401 401 403 403 403 403 201 201 403
 GET    /users/me                                                  401 401 403 200 200 200 200 200 200
 PATCH  /users/me                                                  401 401 403 200 200 200 200 200 200
 DELETE /users/me                                                  401 401 403 204 204 204 204 204 204
@@ -89,6 +105,7 @@ GET    /users/me/identities                                       401 401 403 20
 POST   /users/me/identities                                       401 401 403 200 200 200 200 200 200
 DELETE /users/me/identities/{identity_id}                         401 401 403 404 404 404 404 404 204
 PUT    /users/me/password                                         401 401 403 204 204 204 204 204 204
+GET    /users/me/permissions                                      401 401 403 200 200 200 200 200 200
 GET    /users/me/sessions                                         401 401 403 200 200 200 200 200 200
 DELETE /users/me/sessions                                         401 401 403 204 204 204 204 204 204
 DELETE /users/me/sessions/{session_id}                            401 401 403 404 404 404 404 404 204
@@ -97,25 +114,31 @@ POST   /users/me/totp                                             401 401 403 20
 DELETE /users/me/totp                                             401 401 403 404 404 404 404 404 404
 POST   /users/me/totp/confirm                                     401 401 403 404 404 404 404 404 404
 POST   /users/me/totp/recovery-codes                              401 401 403 404 404 404 404 404 404
-GET    /users/{user_id}                                           401 401 403 403 403 403 403 200 403
-PATCH  /users/{user_id}                                           401 401 403 403 403 403 403 200 403
-DELETE /users/{user_id}                                           401 401 403 403 403 403 403 204 403
-POST   /users/{user_id}/password-reset                            401 401 403 403 403 403 403 202 403
-DELETE /users/{user_id}/sessions                                  401 401 403 403 403 403 403 204 403
-DELETE /users/{user_id}/totp                                      401 401 403 403 403 403 403 404 403
+GET    /users/{user_id}                                           401 401 403 403 403 403 200 200 403
+PATCH  /users/{user_id}                                           401 401 403 403 403 403 200 200 403
+DELETE /users/{user_id}                                           401 401 403 403 403 403 204 204 403
+POST   /users/{user_id}/password-reset                            401 401 403 403 403 403 202 202 403
+GET    /users/{user_id}/permissions                               401 401 403 403 403 403 200 200 403
+POST   /users/{user_id}/permissions                               401 401 403 403 403 403 201 201 403
+DELETE /users/{user_id}/permissions/{permission_id}               401 401 403 403 403 403 204 204 403
+GET    /users/{user_id}/roles                                     401 401 403 403 403 403 200 200 403
+PUT    /users/{user_id}/roles/{role}                              401 401 403 403 403 403 200 200 403
+DELETE /users/{user_id}/roles/{role}                              401 401 403 403 403 403 204 204 403
+DELETE /users/{user_id}/sessions                                  401 401 403 403 403 403 204 204 403
+DELETE /users/{user_id}/totp                                      401 401 403 403 403 403 404 404 403
 """
 
-NEW, OWNER = "new@example.com", "owner@example.com"
-"""Stand for an address that nobody has, and for that of the owner."""
+NEW, OWNER, OWNER_ID = "a-new-name", "the-address-of-the-owner", "the-id-of-the-owner"
+"""What stands for them in bodies."""
 BODIES: dict[str, Any] = {
-    "POST /auth/register": {"email": NEW, "password": PASSWORD, "first_name": "E", "last_name": "E"},
+    "POST /auth/register": {"email": f"{NEW}@example.com", "password": PASSWORD, "first_name": "E", "last_name": "E"},
     "POST /auth/login": {"email": OWNER, "password": PASSWORD},
     "POST /auth/cookie/login": {"email": OWNER, "password": PASSWORD},
     "POST /auth/refresh": {"refresh_token": "x"},
     "POST /auth/reauthentication": {"password": PASSWORD},
-    "POST /auth/verification": {"email": NEW},
+    "POST /auth/verification": {"email": f"{NEW}@example.com"},
     "POST /auth/verification/confirm": {"token": "x"},
-    "POST /auth/password/forgot": {"email": NEW},
+    "POST /auth/password/forgot": {"email": f"{NEW}@example.com"},
     "POST /auth/password/reset": {"token": "x", "password": PASSWORD},
     "POST /auth/email/confirm": {"token": "x"},
     "POST /auth/email/undo": {"token": "x"},
@@ -123,12 +146,16 @@ BODIES: dict[str, Any] = {
     "POST /auth/cookie/exchange": {"code": "x"},
     "PATCH /users/me": {"first_name": "E"},
     "PUT /users/me/password": {"current_password": PASSWORD, "password": f"{PASSWORD}!"},
-    "POST /users/me/email": {"email": NEW, "password": PASSWORD},
+    "POST /users/me/email": {"email": f"{NEW}@example.com", "password": PASSWORD},
     "POST /users/me/identities": {"provider": "fake"},
     "POST /users/me/api-keys": {"name": "x", "scopes": ["items:read"]},
     "POST /users/me/totp/confirm": {"totp": "000000"},
-    "POST /users": {"email": NEW, "first_name": "E", "last_name": "E"},
+    "POST /users": {"email": f"{NEW}@example.com", "first_name": "E", "last_name": "E"},
     "PATCH /users/{user_id}": {"first_name": "E"},
+    "POST /users/{user_id}/permissions": {"resource": "posts", "action": "read"},
+    "POST /roles": {"name": f"role-{NEW}"},
+    "POST /roles/{name}/permissions": {"resource": "posts", "action": "read"},
+    "POST /access/explain": {"user_id": OWNER_ID, "resource": "posts", "action": "read"},
     "POST /items": {"title": "x"},
     "PATCH /items/{item_id}": {"title": "x"},
     "POST /posts": {"title": "x", "body": "x"},
@@ -153,3 +180,15 @@ def row(route: str, statuses: tuple[int, ...]) -> str:
 def _for_all(statuses: list[str]) -> tuple[int, ...]:
     known = tuple(map(int, statuses))
     return known * len(CALLERS) if len(known) == 1 else known
+
+
+def body_of(route: str, owner: Person) -> dict[str, Any]:
+    """As `httpx` takes it; about the owner, where it is about anybody."""
+    if route in UPLOADS:
+        return {"files": {"file": ("x.png", picture())}}
+    if route not in BODIES:
+        return {}
+    written = json.dumps(BODIES[route])
+    for placeholder, value in {NEW: uuid4().hex, OWNER: owner.email, OWNER_ID: str(owner.id)}.items():
+        written = written.replace(placeholder, value)
+    return {"json": json.loads(written)}

@@ -33,6 +33,8 @@ class Operation(NamedTuple):
     path: str
     is_public: bool
     content_type: str | None
+    queries: dict[str, Any]
+    """The schema of each query parameter."""
 
     def __str__(self) -> str:
         return f"{self.method.upper()} {self.path}"
@@ -48,7 +50,8 @@ def operations(keel: Keel) -> Iterator[Operation]:
     for path, item in described["paths"].items():
         for method, operation in item.items():
             content = list(operation.get("requestBody", {}).get("content", {}))
-            yield Operation(method, path, not operation["security"], content[0] if content else None)
+            queries = {one["name"]: one["schema"] for one in operation.get("parameters", []) if one["in"] == "query"}
+            yield Operation(method, path, not operation["security"], content[0] if content else None, queries)
 
 
 def statuses(

@@ -1,10 +1,6 @@
 """SECURITY.md, lines 65 and 67: every route, asked by everybody, answers as the table in `access_matrix.py` says."""
 
-import json
-import re
 from collections.abc import Iterator
-from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -12,16 +8,14 @@ import pytest
 from app.lib.access.guards import guarded_routes
 from app.lib.settings import Settings
 from app.server.asgi import build_app
-from tests.attack.access_matrix import BODIES, CALLERS, NEW, OWNER, UPLOADS, row, rows
+from tests.attack.access_matrix import API, CALLERS, body_of, row, rows
 from tests.attack.conftest import Keel, new_address
-from tests.attack.crowd import BELONGINGS, Crowd, Person
+from tests.attack.crowd import Crowd, Person
 from tests.attack.test_every_route import operations
 from tests.live import SECRET_KEY, wait_until
-from tests.sample_files import picture
 
 pytestmark = pytest.mark.e2e
 
-API = "/api/v1"
 ROLES = ("viewer", "editor", "admin")
 
 
@@ -43,7 +37,8 @@ class Matrix:
         self._same["key"] = self._crowd.key_of(people["superuser"][-1], "items:read")
         self._same["inactive"] = self._deactivated().token
         self._owner = self._owners.pop()
-        self._owns = {place: self._crowd.path_to(place, self._owner) for place in BELONGINGS}
+        self._owns: dict[str, str] = {}
+        self._crowd.path(f"{API}/avatars/{{avatar_id}}", self._owner, self._owns)
         self._wait_for_roles()
 
     def ask(self, route: str, caller: str) -> httpx.Response:
@@ -52,8 +47,8 @@ class Matrix:
         token = owner.token if caller == "owner" else self._token(route, caller)
         headers = {"X-Forwarded-For": new_address()} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._client.cookies.clear()
-        method, path = route.split(maxsplit=1)[0], self._path(route, owner)
-        return self._client.request(method, path, headers=headers, **body_of(route, owner))
+        path = self._crowd.path(self.paths[route], owner, self._owns if owner is self._owner else {})
+        return self._client.request(route.partition(" ")[0], path, headers=headers, **body_of(route, owner))
 
     def close(self) -> None:
         self._client.close()
@@ -63,14 +58,6 @@ class Matrix:
         if caller == "anonymous":
             return None
         return self._same[caller] if is_safe(route) or caller in ("key", "inactive") else self._new[caller].pop()
-
-    def _path(self, route: str, owner: Person) -> str:
-        """With the owner's things in it."""
-        return re.sub(r"[\w-]+/\{\w+\}", lambda place: self._place(place[0], route, owner), self.paths[route])
-
-    def _place(self, place: str, route: str, owner: Person) -> str:
-        known = self._owns.get(place) if is_safe(route) else None
-        return f"{place.partition('/')[0]}/{known or self._crowd.path_to(place, owner)}"
 
     def _deactivated(self) -> Person:
         [person], [administrator] = self._crowd.people(1), self._crowd.people(1, is_superuser=True)
@@ -99,15 +86,6 @@ def is_safe(route: str) -> bool:
 def needs_owner(route: str, caller: str) -> bool:
     """Of its own: what is theirs may be gone afterwards."""
     return not is_safe(route) and (caller == "owner" or "{" in route)
-
-
-def body_of(route: str, owner: Person) -> dict[str, Any]:
-    if route in UPLOADS:
-        return {"files": {"file": ("x.png", picture())}}
-    if route not in BODIES:
-        return {}
-    written = json.dumps(BODIES[route]).replace(NEW, f"{uuid4().hex}@example.com").replace(OWNER, owner.email)
-    return {"json": json.loads(written)}
 
 
 @pytest.fixture(scope="module")
