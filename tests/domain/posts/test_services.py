@@ -83,6 +83,13 @@ def test_a_deny_wins_over_being_the_author(session: Session, post: Post) -> None
         PostService(session).get_for(Permission.POSTS_UPDATE, post.id, principal(post.owner_id), access)
 
 
+def test_what_one_is_denied_to_read_no_change_shows(session: Session, post: Post) -> None:
+    access = access_to(allow(Permission.POSTS_UPDATE), deny(Permission.POSTS_READ, DRAFTS))
+
+    with pytest.raises(NotFoundError):
+        PostService(session).get_for(Permission.POSTS_UPDATE, post.id, principal(uuid4()), access)
+
+
 def test_who_may_only_change_drafts_cannot_publish_one(session: Session, post: Post) -> None:
     posts, me = PostService(session), principal(post.owner_id)
     access = access_to(allow(Permission.POSTS_UPDATE, DRAFTS))

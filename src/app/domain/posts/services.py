@@ -26,10 +26,11 @@ class PostService(Service[Post]):
     def get_for(self, permission: Permission, post_id: UUID, user: Principal, access: AccessControl) -> Post:
         """One to which they may do this, which nobody else changes meanwhile.
 
-        Raises NotFoundError when they may not even see it.
+        Raises NotFoundError when they may not even see it. They may when they may do this to it, unless reading it is
+        denied to them.
         """
         is_known = or_(access.where(user, Permission.POSTS_READ, Post), access.where(user, permission, Post))
-        post = self.lock(Post.id == post_id, is_known)
+        post = self.lock(Post.id == post_id, is_known, access.unless_denied(user, Permission.POSTS_READ, Post))
         if post is None:
             raise NotFoundError
         access.check(user, permission, post)

@@ -46,5 +46,10 @@ class AccessControl:
             return true()
         return self.policy.where(user.id, permission, columns_of(model))
 
+    def unless_denied(self, user: Principal, permission: StrEnum, model: type[Model]) -> ColumnElement[bool]:
+        """The rows for which it is not withheld from them, whether or not it is given to them: for what may be seen
+        because something else may be done to it."""
+        return true() if user.is_superuser else self.policy.unless_denied(user.id, permission, columns_of(model))
+
 
 Access = NamedDependency[AccessControl]

@@ -138,12 +138,17 @@ class Policy:
 
     def where(self, user_id: UUID, permission: str, columns: Mapping[str, Any]) -> ColumnElement[bool]:
         """`allows`, as a condition on rows whose attributes are in these columns."""
+        allowed = self._where(user_id, permission, columns, effect=ALLOW)
+        return and_(allowed, self.unless_denied(user_id, permission, columns))
+
+    def unless_denied(self, user_id: UUID, permission: str, columns: Mapping[str, Any]) -> ColumnElement[bool]:
+        """The rows for which it is not withheld from them, whether or not it is given to them."""
+        return not_(self._where(user_id, permission, columns, effect=DENY))
+
+    def _where(self, user_id: UUID, permission: str, columns: Mapping[str, Any], *, effect: str) -> ColumnElement[bool]:
         subject = self._subject(user_id)
         rules = {rule.exact[2:]: rule.exact for rule in self._rules_for(subject, permission)}.values()
-        allowed, denied = (
-            _met_by([rule for rule in rules if rule.effect == effect], subject, columns) for effect in (ALLOW, DENY)
-        )
-        return and_(allowed, not_(denied))
+        return _met_by([rule for rule in rules if rule.effect == effect], subject, columns)
 
     def explain(self, user_id: UUID, permission: str, attributes: Attributes | None) -> Decision:
         """`attributes`: None asks as `may` does."""
