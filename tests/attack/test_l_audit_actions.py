@@ -114,7 +114,7 @@ def reuse_refresh_token(scene: Scene) -> Said:
 
 
 def register(scene: Scene) -> Said:
-    account = {"email": new_email(), "password": PASSWORD, "first_name": "Ada", "last_name": "Lovelace"}
+    account: dict[str, Any] = {"email": new_email(), "password": PASSWORD, "first_name": "Ada", "last_name": "Lovelace"}
     assert scene.ask("POST", "/auth/register", **account).is_success
     return Said(None, scene.id_of(account["email"]))
 
@@ -182,7 +182,7 @@ def with_totp(method: str, path: str) -> Act:
 
 def use_recovery_code(scene: Scene) -> Said:
     somebody = Ada(scene.keel)
-    body = {"email": somebody.email, "password": PASSWORD, "totp": somebody.recovery_codes[0]}
+    body: dict[str, Any] = {"email": somebody.email, "password": PASSWORD, "totp": somebody.recovery_codes[0]}
     assert scene.ask("POST", "/auth/login", **body).is_success
     return Said(None, scene.id_of(somebody.email))
 

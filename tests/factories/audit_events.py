@@ -12,6 +12,7 @@ class AuditEventFactory(SQLAlchemyFactory[AuditEvent]):
     outcome = Outcome.SUCCESS
     permission = None
     attributes = None
+    details = None
     changes = None
     count = 1
     impersonator_id = None

@@ -71,6 +71,17 @@ class ProbeController(Controller):
         users.session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
 
 
+class RecordingController(Controller):
+    path = "/recording"
+    guards = [public]
+
+    @get(records=True)
+    def read_and_record(self, users: UserService, *, is_refused: FromQuery[bool] = False) -> None:
+        users.create(UserFactory.build(first_name="Ada"))
+        if is_refused:
+            raise ApplicationError
+
+
 class StoppingController(Controller):
     path = "/stopping"
     guards = [public]
@@ -92,7 +103,9 @@ class WritingReadController(Controller):
 
 @pytest.fixture
 def probe(live_database: URL, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient[Litestar]]:
-    monkeypatch.setattr(asgi, "CONTROLLERS", [ProbeController, StoppingController, WritingReadController])
+    monkeypatch.setattr(
+        asgi, "CONTROLLERS", [ProbeController, RecordingController, StoppingController, WritingReadController]
+    )
     with TestClient(asgi.build_app(settings, live_database), raise_server_exceptions=False) as client:
         client.base_url = client.base_url.join("/api/v1/")
         yield client
@@ -137,6 +150,13 @@ def test_a_refusal_may_keep_what_was_written(probe: TestClient[Litestar], stored
 def test_a_get_that_writes_is_a_bug_of_ours(probe: TestClient[Litestar], stored: Any) -> None:
     assert probe.get("writing-read").status_code == 500
     assert stored() == []
+
+
+def test_a_get_that_records_writes_as_other_methods_do(probe: TestClient[Litestar], stored: Any) -> None:
+    assert probe.get("recording?is_refused=true").status_code == 400
+    assert stored() == []
+    assert probe.get("recording").is_success
+    assert stored() == ["Ada"]
 
 
 def test_a_handler_that_lets_stop_iteration_escape_is_500_and_keeps_no_thread(

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import URL, NullPool, Row, create_engine, text
+from sqlalchemy import URL, NullPool, create_engine, text
 
 from app.lib.access.guards import Principal
 from app.lib.settings import Settings
@@ -84,11 +84,11 @@ class Refused(Callers):
         """Let the application go on without a request."""
         self._runner.run(asyncio.sleep(seconds))
 
-    def rows(self) -> list[Row[Any]]:
+    def rows(self) -> list[Any]:
         with create_engine(self.url, poolclass=NullPool).connect() as fresh:
             return list(fresh.execute(text("SELECT * FROM audit_events WHERE action = 'access.denied' ORDER BY id")))
 
-    def wait_for(self, number: int) -> list[Row[Any]]:
+    def wait_for(self, number: int) -> list[Any]:
         def are_there() -> bool:
             self.pause(0.02)
             return len(self.rows()) >= number
@@ -120,7 +120,7 @@ def test_the_first_refusal_is_written_at_once_with_all_that_is_known(refused: Re
 
     [row] = refused.wait_for(1)
     assert (row.outcome, row.count, row.source) == ("denied", 1, f"GET {API}/users")
-    assert (row.actor_id, row.address, row.attributes) == (account, "203.0.113.9", {"reason": "permission_denied"})
+    assert (row.actor_id, row.address, row.details) == (account, "203.0.113.9", {"reason": "permission_denied"})
     assert row.session_id
     assert row.request_id
 

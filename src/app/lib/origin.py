@@ -20,6 +20,8 @@ class Origin(Struct, frozen=True):
     """The session by which they ask, or the API key."""
     address: str | None = None
     request_id: str | None = None
+    permission: str | None = None
+    """By which the route let the caller pass."""
 
 
 _ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  (it is frozen)

@@ -30,7 +30,7 @@ class Accounts:
         """In the order of addresses; `q` looks into addresses and names."""
 
         def read(session: Session) -> Page[UserRead]:
-            AuditService(session).record(Action.USERS_LISTED, attributes={"q": q, "offset": offset})
+            AuditService(session).record(Action.USERS_LISTED, details={"q": q, "offset": offset})
             page = PageRequest(limit=limit, offset=offset)
             return AccountService(session).page(is_not_closed(), is_named(q), page=page, sort="email", into=UserRead)
 

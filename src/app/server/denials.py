@@ -49,6 +49,7 @@ class Tally(Struct):
     origin: Origin = Origin()
     permission: str | None = None
     attributes: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] | None = None
 
     def take(self) -> "Tally":
         """What is to be written now."""
@@ -57,9 +58,9 @@ class Tally(Struct):
         return taken
 
     def give_back(self, taken: "Tally") -> None:
-        self.count += taken.count
-        self.is_known, self.origin, self.permission = taken.is_known, taken.origin, taken.permission
-        self.attributes = taken.attributes
+        taken.count += self.count
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(taken, name))
 
 
 THE_REST = Kind("", "several routes", None, "too_many_kinds")
@@ -84,13 +85,13 @@ class Denials:
         """Takes no time: it is called before the refusal is answered."""
         origin = current_origin()
         kind = Kind(origin.actor_id or network_of(origin.address or ""), origin.source, denial.permission, reason)
-        attributes = denial.attributes if denial.permission else {"reason": reason}
-        if kind not in self._tallies and len(self._tallies) >= (KINDS if origin.actor_id else KINDS // 2):
-            kind, attributes = THE_REST, {"reason": THE_REST.reason}
-            origin = Origin(THE_REST.source)
+        room = KINDS if origin.actor_id else KINDS // 2
+        if kind not in self._tallies and len(self._tallies) >= room:
+            kind, origin, denial = THE_REST, Origin(THE_REST.source), PermissionDeniedError()
         tally = self._tallies.setdefault(kind, Tally(is_known=kind is THE_REST))
         if tally.count == 0:
-            tally.origin, tally.permission, tally.attributes = origin, kind.permission, attributes
+            tally.origin, tally.details = origin, {"reason": kind.reason}
+            tally.permission, tally.attributes = denial.permission, denial.attributes
         tally.count += 1
         if not tally.is_known:
             self._news.set()
@@ -140,6 +141,7 @@ def _record(rows: Collection[Tally], session: Session) -> None:
                 outcome=Outcome.DENIED,
                 permission=row.permission,
                 attributes=row.attributes,
+                details=row.details,
                 count=row.count,
             )
     UnitOfWork.of(session).after_rollback.clear()  # they are tried again

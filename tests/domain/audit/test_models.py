@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.domain.audit.models import AuditEvent
+from app.domain.audit.services import AuditService
 from app.lib.db.models import utc_now
 from tests.factories.audit_events import AuditEventFactory
 
@@ -66,3 +67,20 @@ def test_it_removes_what_is_older(session: Session, old: AuditEvent) -> None:
     removed = session.execute(text("DELETE FROM audit_events WHERE id = :id RETURNING id"), {"id": old.id})
 
     assert removed.all() == [(old.id,)]
+
+
+def test_an_account_that_does_not_own_the_table_needs_no_more_than_its_rights_and_gets_round_nothing(
+    session: Session,
+) -> None:
+    session.execute(text("CREATE ROLE keel_without_table"))
+    session.execute(text("GRANT SELECT, INSERT, UPDATE, DELETE ON audit_events TO keel_without_table"))
+    session.execute(text("SET LOCAL ROLE keel_without_table"))
+
+    for statement in [
+        "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+        "DROP TRIGGER refuse_change ON audit_events",
+        "SET LOCAL session_replication_role = replica",
+        *CHANGES,
+    ]:
+        assert refusal(session, statement) == "42501"
+    assert AuditService(session).remove_older(days=9) == 1

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import URL, NullPool, Row, create_engine, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -140,15 +141,14 @@ def test_who_only_reads_cannot_record(database: Database, events: Any) -> None:
 
 
 def test_an_event_says_where_it_came_from(database: Database, events: Any) -> None:
-    here = Origin("GET /items", uuid4(), uuid4(), uuid4(), "198.51.100.7", "a-request")
+    here = Origin("GET /items", uuid4(), uuid4(), uuid4(), "198.51.100.7", "a-request", "items:read")
 
     with originating(here):
         database.write(record)
     database.write(record)
 
     asked, by_operator = events()
-    told = asked.source, asked.actor_id, asked.impersonator_id, asked.session_id, asked.address, asked.request_id
-    assert told == tuple(getattr(here, name) for name in here.__struct_fields__)
+    assert [getattr(asked, name) for name in here.__struct_fields__] == list(msgspec.structs.astuple(here))
     assert (by_operator.source, by_operator.actor_id, by_operator.address) == ("command line", None, None)
 
 
@@ -178,11 +178,11 @@ def test_text_of_strangers_is_made_harmless_and_short(database: Database, events
     details = {"text": nasty, nasty: [nasty], "long": "x" * 10_000, "nan": float("nan"), "list": list(range(1000))}
 
     with originating(Origin("GET /", address=nasty * 50)):
-        database.write(lambda session: record(session, subject=("x", nasty * 100), attributes=details))
+        database.write(lambda session: record(session, subject=("x", nasty * 100), details=details))
 
     [event] = events()
-    assert event.attributes["text"] == "a\ufffdb\ufffdc\r\nd"
-    assert [len(event.attributes[name]) for name in ("long", "list")] == [500, 100]
+    assert event.details["text"] == "a\ufffdb\ufffdc\r\nd"
+    assert [len(event.details[name]) for name in ("long", "list")] == [500, 100]
     assert (len(event.subject_id), len(event.address)) == (200, 64)
 
 

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.domain.audit.models import Action, AuditEvent
 from app.domain.users.jobs import KEEP_UNVERIFIED, remove_unverified_accounts
 from app.domain.users.models import User
 from app.lib.db.models import utc_now
@@ -34,3 +35,5 @@ def test_accounts_that_nobody_verified_or_used_are_removed_where_verification_is
 
     found = set(session.scalars(select(User.first_name)))
     assert found == (left or {user.first_name for user in users})
+    events = session.scalars(select(AuditEvent).where(AuditEvent.action == Action.USER_DELETED)).all()
+    assert [event.count for event in events] == ([1] if needs_verified else [])

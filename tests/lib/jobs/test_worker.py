@@ -3,11 +3,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy.orm import Session
 
 from app.lib.jobs import ledger, worker
 from app.lib.jobs.broker import enqueue
-from app.lib.jobs.declaration import Job
+from app.lib.jobs.declaration import Job, job
+from app.lib.origin import Origin, current_origin
 from tests.lib.jobs.conftest import (
     Bench,
     fail_at_first,
@@ -37,6 +39,21 @@ def test_a_job_runs_once_its_transaction_has_committed(bench: Bench) -> None:
 
         bench.wait_for("complete")
         assert bench.traces == [1]
+
+
+def test_what_a_job_does_comes_from_it_and_from_the_request_that_asked_for_it(bench: Bench) -> None:
+    seen: list[Origin] = []
+
+    @job()
+    def look_where_it_comes_from(session: Session) -> None:
+        seen.append(current_origin())
+
+    with structlog.contextvars.bound_contextvars(request_id="a-request"):
+        bench.write(enqueue, look_where_it_comes_from)
+    with bench.worker(look_where_it_comes_from):
+        bench.wait_for("complete")
+
+    assert seen == [Origin("job jobs.look_where_it_comes_from", request_id="a-request")]
 
 
 def test_many_quick_jobs_are_all_done_at_the_first_attempt(bench: Bench) -> None:

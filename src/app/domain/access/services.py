@@ -180,7 +180,7 @@ class ExplanationService(Service[User]):
             raise NotFoundError("There is no such user.")
         attributes = self._attributes_of(question)
         what = {"permission": permission, "object": attributes}
-        AuditService(self.session).record(Action.ACCESS_EXPLAINED, subject=user, attributes=what)
+        AuditService(self.session).record(Action.ACCESS_EXPLAINED, subject=user, details=what)
         if user.is_superuser or not user.is_active:
             reason: Any = "superuser" if user.is_active else "inactive"
             return ExplanationRead(allowed=user.is_active, reason=reason, matched=[], roles=[])

@@ -196,7 +196,7 @@ class UserController(Controller):
         where: list[ColumnElement[bool]] = [flag.is_(value) for flag, value in flags.items() if value is not None]
         where += [is_not_closed(), access.where(me, Permission.USERS_READ, User)]
         found = accounts.page(*where, is_named(page.q), page=page, sort=sort, into=UserRead)
-        audit.record(Action.USERS_LISTED, attributes={"q": page.q, "offset": page.offset, "shown": len(found.items)})
+        audit.record(Action.USERS_LISTED, details={"q": page.q, "offset": page.offset, "shown": len(found.items)})
         return found
 
     @post(guards=[requires(Permission.USERS_CREATE)], gate="passwords")

@@ -90,7 +90,7 @@ class ApiKeyService(Service[ApiKey]):
         AuditService(self.session).record(
             Action.API_KEY_CREATED,
             subject=user,
-            attributes={"api_key_id": row.id, "scopes": row.scopes, "expires_at": expires_at},
+            details={"api_key_id": row.id, "scopes": row.scopes, "expires_at": expires_at},
         )
         notice = user.notice_key("api-key-notice")
         enqueue(self.session, send_api_key_notice, key=notice, once=True, api_key_id=row.id)
@@ -120,7 +120,7 @@ class ApiKeyService(Service[ApiKey]):
         publish(self.session, API_KEY_REVOKED, *[str(key_id) for key_id, _ in revoked])
         for key_id, user_id in revoked:
             AuditService(self.session).record(
-                Action.API_KEY_REVOKED, subject=("user", user_id), attributes={"api_key_id": key_id}
+                Action.API_KEY_REVOKED, subject=("user", user_id), details={"api_key_id": key_id}
             )
         return [key_id for key_id, _ in revoked]
 

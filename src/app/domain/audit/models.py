@@ -69,9 +69,9 @@ class AuditEvent(Model):
     """Somebody did something, or tried to. Triggers of the table refuse to change or to remove a row.
 
     It refers to other rows by ids only, for it outlives them. `source` and the columns after it say where the act
-    came from (`lib.origin`). `permission` is the one by which it was allowed or refused, `attributes` what else the
-    decision or the act depended on, `changes` the fields with their values before and after. `count` is how many
-    alike the row stands for.
+    came from (`lib.origin`). `permission` is the one by which it was allowed or refused, `attributes` those of the
+    object of that decision. `changes` are fields with their values before and after, `details` what else there is to
+    say. `count` is how many alike the row stands for.
     """
 
     __tablename__ = "audit_events"
@@ -93,6 +93,7 @@ class AuditEvent(Model):
     subject_id: Mapped[str | None] = mapped_column(String(200), default=None)
     permission: Mapped[str | None] = mapped_column(String(100), default=None)
     attributes: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), default=None)
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), default=None)
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), default=None)
     count: Mapped[int] = mapped_column(default=1)
     source: Mapped[str] = mapped_column(String(200))

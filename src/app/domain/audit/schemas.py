@@ -11,7 +11,8 @@ AuditSort = Literal["created_at", "-created_at"]
 class AuditEventRead(Schema):
     """Something that was done, or tried. `source` is the route, the job or the command line that it came from.
 
-    `changes` holds fields with their values before and after, secrets as `***`. `attributes` is what else mattered.
+    `permission` is the one by which it was allowed or refused, `attributes` those of the object of that decision.
+    `changes` holds fields with their values before and after, secrets as `***`. `details` is what else there is to say.
     `count`: so many alike, of which this is the first.
     """
 
@@ -25,6 +26,7 @@ class AuditEventRead(Schema):
     subject_id: str | None
     permission: str | None
     attributes: dict[str, Any] | None
+    details: dict[str, Any] | None
     changes: dict[str, Any] | None
     count: int
     source: str

@@ -44,14 +44,15 @@ class AuditService(Service[AuditEvent]):
         changes: Mapping[str, Any] | None = None,
         permission: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
         actor_id: UUID | None = None,
         count: int = 1,
     ) -> None:
         """Write it down, in this transaction. If that rolls back, it is written after it, as a failure.
 
         Who did it, from where, is known (`lib.origin`); `actor_id` is for those who have only now proved who they
-        are; `count` is how many alike the event stands for. Of `changes` see `differences`. Secrets are masked, and
-        text is made storable and shortened.
+        are. `permission` and `attributes` of an object are what a decision depended on, for `access diff` to repeat
+        it. Of `changes` see `differences`. Secrets are masked, and text is made storable and shortened.
         """
         origin = current_origin()
         subject_type, subject_id = _named(subject)
@@ -62,8 +63,9 @@ class AuditService(Service[AuditEvent]):
             "outcome": outcome,
             "subject_type": subject_type,
             "subject_id": subject_id,
-            "permission": permission,
+            "permission": permission or origin.permission,
             "attributes": storable(attributes),
+            "details": storable(details),
             "changes": storable(changes) or None,
             "count": count,
             "source": origin.source,

@@ -84,7 +84,7 @@ class GrantService(Service[PermissionGrant]):
     def _record(self, action: Action, row: PermissionGrant) -> None:
         subject = ("role", row.role_id) if row.role_id else ("user", row.user_id)
         what = {name: getattr(row, name) for name in ("resource", "action", "object_id", "rule", "effect")}
-        AuditService(self.session).record(action, subject=subject, attributes=what)
+        AuditService(self.session).record(action, subject=subject, details=what)
 
 
 def _rule_of(data: PermissionCreate) -> str | None:

@@ -224,8 +224,8 @@ def _arrive(
 
 def _refuse(begun: AuthorizationRequest, reason: str, units: Database) -> Response[None]:
     action = Action.IDENTITY_LINKED if begun.session_id else Action.SESSION_CREATED
-    attributes = {"reason": reason, "provider": begun.provider, "session_id": begun.session_id}
-    units.write(lambda session: AuditService(session).record(action, outcome=Outcome.FAILURE, attributes=attributes))
+    details = {"reason": reason, "provider": begun.provider, "session_id": begun.session_id}
+    units.write(lambda session: AuditService(session).record(action, outcome=Outcome.FAILURE, details=details))
     return _back_to(begun, error=reason)
 
 

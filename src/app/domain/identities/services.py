@@ -129,7 +129,7 @@ class IdentityService(Service[Identity]):
             action,
             subject=("user", identity.user_id),
             actor_id=identity.user_id,
-            attributes={"identity_id": identity.id, "provider": identity.provider},
+            details={"identity_id": identity.id, "provider": identity.provider},
         )
 
     def _notify(self, identity: Identity, *, was_reclaimed: bool, key: str | None = None) -> None:
@@ -254,7 +254,7 @@ class SignInCodeService(Service[SignInCode]):
 
     def _refuse(self, user: User | None) -> NoReturn:
         AuditService(self.session).record(
-            Action.SESSION_CREATED, subject=user, outcome=Outcome.FAILURE, attributes={"reason": "invalid_code"}
+            Action.SESSION_CREATED, subject=user, outcome=Outcome.FAILURE, details={"reason": "invalid_code"}
         )
         raise InvalidSignInCodeError
 

@@ -120,7 +120,7 @@ class RoleService(Service[Role]):
             self._record(Action.ROLE_PARENT_ADDED, role, parent=parent.name)
 
     def _record(self, action: Action, role: Role, **what: object) -> None:
-        AuditService(self.session).record(action, subject=role, attributes={"role": role.name, **what})
+        AuditService(self.session).record(action, subject=role, details={"role": role.name, **what})
 
     def _parent(self, name: str) -> Role:
         if found := self.get_one_or_none(Role.name == name):
@@ -189,7 +189,7 @@ class AssignmentService(Service[RoleAssignment]):
         return user
 
     def _record(self, action: Action, user_id: UUID, role: Role) -> None:
-        AuditService(self.session).record(action, subject=("user", user_id), attributes={"role": role.name})
+        AuditService(self.session).record(action, subject=("user", user_id), details={"role": role.name})
 
     def _find_role(self, name: str, authority: Authority) -> Role:
         role = RoleService(self.session).find(name)

@@ -25,6 +25,8 @@ from app.lib.sign_ins import Device, Grant
 
 SESSION_REVOKED = "session_revoked"
 """Topic; the payload is the session's id."""
+ENDS = {"logout": Action.SESSION_ENDED, "refresh_token_reused": Action.REFRESH_TOKEN_REUSED}
+"""What an end for this reason is called in the audit log. All others are revocations."""
 
 
 class SessionService(Service[UserSession]):
@@ -56,7 +58,7 @@ class SessionService(Service[UserSession]):
             Action.SESSION_CREATED,
             subject=user,
             actor_id=user.id,
-            attributes={"session_id": row.id, "device": row.device, "identity_id": identity_id},
+            details={"session_id": row.id, "device": row.device, "identity_id": identity_id},
         )
         if is_new_device:
             self._notify_of_new_device(row, user)
@@ -184,16 +186,15 @@ class SessionService(Service[UserSession]):
 
     def _record_end(self, owners: Mapping[UUID, UUID], reason: str) -> None:
         """Whoever signs out has shown at least a refresh token."""
-        is_sign_out = reason == "logout"
+        action = ENDS.get(reason, Action.SESSION_REVOKED)
         for user_id in set(owners.values()):
+            ended = [session_id for session_id, owner_id in owners.items() if owner_id == user_id]
             AuditService(self.session).record(
-                Action.SESSION_ENDED if is_sign_out else Action.SESSION_REVOKED,
+                action,
                 subject=("user", user_id),
-                actor_id=user_id if is_sign_out else None,
-                attributes={
-                    "reason": reason,
-                    "session_ids": [key for key, owner in owners.items() if owner == user_id],
-                },
+                outcome=Outcome.DENIED if action is Action.REFRESH_TOKEN_REUSED else Outcome.SUCCESS,
+                actor_id=user_id if action is Action.SESSION_ENDED else None,
+                details={"reason": reason, "session_ids": ended},
             )
 
     def _notify_of_new_device(self, row: UserSession, user: User) -> None:
@@ -201,18 +202,10 @@ class SessionService(Service[UserSession]):
         enqueue(self.session, send_new_device_notice, key=key, once=True, session_id=row.id)
 
     def _refuse_unusable(self, token_hash: bytes) -> NoReturn:
-        family = self.session.scalar(
-            select(UserSession).join(RefreshToken).where(RefreshToken.token_hash == token_hash)
-        )
+        family = self.session.scalar(select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash))
         if family is None:
             raise InvalidRefreshTokenError
-        if self.revoke(UserSession.id == family.id, reason="refresh_token_reused"):
-            AuditService(self.session).record(
-                Action.REFRESH_TOKEN_REUSED,
-                subject=("user", family.user_id),
-                outcome=Outcome.DENIED,
-                attributes={"session_id": family.id},
-            )
+        self.revoke(UserSession.id == family, reason="refresh_token_reused")
         raise RefreshTokenReusedError
 
     def _grant(self, row: UserSession, user: User) -> Grant:

@@ -133,7 +133,7 @@ class TotpService(Service[Authenticator]):
         self, action: Action, user_id: UUID, *, outcome: Outcome = Outcome.SUCCESS, left: int | None = None
     ) -> None:
         AuditService(self.session).record(
-            action, subject=("user", user_id), outcome=outcome, attributes=None if left is None else {"left": left}
+            action, subject=("user", user_id), outcome=outcome, details=None if left is None else {"left": left}
         )
 
     def _notify(self, user_id: UUID, *, is_enabled: bool) -> None:

@@ -179,9 +179,7 @@ class UserService(Service[User]):
     def _record_failure(self, action: Action, user_id: UUID | None, *, reason: str) -> None:
         """Of what was typed, nothing: people type their password where their address belongs."""
         subject = ("user", user_id) if user_id else None
-        AuditService(self.session).record(
-            action, subject=subject, outcome=Outcome.FAILURE, attributes={"reason": reason}
-        )
+        AuditService(self.session).record(action, subject=subject, outcome=Outcome.FAILURE, details={"reason": reason})
 
     def _verify_code(self, user_id: UUID, code: str, action: Action, *, address: str, keys: SecretKeys) -> None:
         try:

@@ -32,7 +32,7 @@ class AccessControl:
     def check(self, user: Principal, permission: StrEnum, row: Model) -> None:
         """Raises PermissionDeniedError."""
         if not self.allows(user, permission, row):
-            raise PermissionDeniedError
+            raise PermissionDeniedError(permission=permission, attributes=attributes_of(row))
 
     def has_role(self, user: Principal, role: str) -> bool:
         """Given, inherited by another role, or everyone's. Superusers have all; no API key has any."""

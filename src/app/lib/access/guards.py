@@ -1,5 +1,6 @@
 """Who may call a route. Every route declares it; a route that does not stops the application from starting."""
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,12 @@ def api_scopes(app: Litestar) -> list[str]:
     return sorted(scope for scope in found if scope)
 
 
+@functools.cache
+def permission_of(handler: BaseRouteHandler) -> StrEnum | None:
+    """The first that the route requires."""
+    return next((rule.permission for rule in _rules(handler) if rule.permission), None)
+
+
 def _methods(handler: BaseRouteHandler) -> list[str]:
     """Litestar adds an OPTIONS handler to each path; it tells the methods and nothing else."""
     return sorted(handler.http_methods - {"OPTIONS"}) if isinstance(handler, HTTPRouteHandler) else ["CONNECT"]
@@ -163,7 +170,7 @@ def requires(permission: StrEnum) -> Rule:
     def check(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         _signed_in(connection)
         if not connection.app.state.access.may(connection.scope["user"], permission):
-            raise PermissionDeniedError
+            raise PermissionDeniedError(permission=permission)
 
     return Rule(f"requires {permission}", check, permission=permission)
 

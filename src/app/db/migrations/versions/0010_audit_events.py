@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.String(length=200), nullable=True),
         sa.Column("permission", sa.String(length=100), nullable=True),
         sa.Column("attributes", postgresql.JSONB(none_as_null=True), nullable=True),
+        sa.Column("details", postgresql.JSONB(none_as_null=True), nullable=True),
         sa.Column("changes", postgresql.JSONB(none_as_null=True), nullable=True),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("source", sa.String(length=200), nullable=False),
