@@ -1,18 +1,15 @@
 """SECURITY.md, line 72: each action of the audit log, done through HTTP. An action that is not here is a red test."""
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from app.domain.audit.models import Action
+from tests.attack.audit_scene import Act, Said, Scene, by_ada, by_admin, by_nobody
 from tests.attack.conftest import Keel
 from tests.attack.test_f_address_changes import FORGOTTEN, NEW, change, move, new_email, verified
 from tests.attack.test_g_identities import link
-from tests.attack.test_j_users import Person
 from tests.attack.test_totp import Ada
 from tests.fake_provider import FakeProvider
 from tests.links import token_in
@@ -20,80 +17,6 @@ from tests.live import PASSWORD, wait_until
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.e2e
-
-
-class Scene:
-    """Ada, an administrator, and a request whose id finds its events."""
-
-    def __init__(self, keel: Keel, fakes: dict[str, FakeProvider]) -> None:
-        self.keel, self.fake, self.request_id = keel, fakes["fake"], uuid4().hex
-
-    @cached_property
-    def ada(self) -> Person:
-        return Person(self.keel)
-
-    @cached_property
-    def admin(self) -> Person:
-        return Person(self.keel, is_superuser=True)
-
-    def client(self, who: Person | Ada | None = None) -> httpx.Client:
-        """At the other process than the one at which everything was made ready."""
-        token = who.token if who else None
-        return self.keel.client(self.keel.there, token=token, headers={"X-Request-ID": self.request_id})
-
-    def ask(self, method: str, path: str, who: Person | Ada | None = None, **body: Any) -> Any:
-        with self.client(who) as client:
-            return client.request(method, path, json=body or None)
-
-    def events(self, action: Action) -> list[Any]:
-        query = "SELECT * FROM audit_events WHERE request_id = :id AND action = :action"
-        return self.keel.rows(query, id=self.request_id, action=action)
-
-    def id_of(self, email: str) -> UUID:
-        [row] = self.keel.rows("SELECT id FROM users WHERE email = :email", email=email)
-        found: UUID = row.id
-        return found
-
-
-class Said(NamedTuple):
-    """Who did it, to which account, and how it ended."""
-
-    actor: UUID | None
-    subject: UUID | str | None
-    outcome: str = "success"
-
-
-Act = Callable[[Scene], Said]
-
-
-def by_ada(method: str, path: str, **body: Any) -> Act:
-    """On her own account."""
-
-    def act(scene: Scene) -> Said:
-        assert scene.ask(method, path, scene.ada, **body).is_success
-        return Said(scene.ada.id, scene.ada.id)
-
-    return act
-
-
-def by_admin(method: str, path: str, **body: Any) -> Act:
-    """On Ada's account."""
-
-    def act(scene: Scene) -> Said:
-        assert scene.ask(method, path.format(id=scene.ada.id), scene.admin, **body).is_success
-        return Said(scene.admin.id, scene.ada.id)
-
-    return act
-
-
-def by_nobody(path: str) -> Act:
-    """With Ada's address."""
-
-    def act(scene: Scene) -> Said:
-        assert scene.ask("POST", path, email=scene.ada.email).is_success
-        return Said(None, scene.ada.id)
-
-    return act
 
 
 def sign_in(scene: Scene) -> Said:
@@ -209,6 +132,40 @@ def unlink_identity(scene: Scene) -> Said:
     return by_ada("DELETE", f"/users/me/identities/{identity['id']}")(scene)
 
 
+def create_role(scene: Scene) -> Said:
+    answer = scene.ask("POST", "/roles", scene.admin, name=f"r{uuid4().hex}")
+    return Said(scene.admin.id, answer.json()["id"])
+
+
+def with_role(method: str, path: str, **fields: Any) -> Act:
+    """On a new one."""
+
+    def act(scene: Scene) -> Said:
+        with scene.admin.client() as client:
+            role = client.post("/roles", json={"name": f"r{uuid4().hex}", **fields}).json()
+        assert scene.ask(method, path.format(name=role["name"]), scene.admin).is_success
+        return Said(scene.admin.id, role["id"])
+
+    return act
+
+
+def take_role(scene: Scene) -> Said:
+    with scene.admin.client() as client:
+        client.put(f"/users/{scene.ada.id}/roles/viewer").raise_for_status()
+    return by_admin("DELETE", "/users/{id}/roles/viewer")(scene)
+
+
+def take_permission(scene: Scene) -> Said:
+    path = f"/users/{scene.ada.id}/permissions"
+    with scene.admin.client() as client:
+        given = client.post(path, json={"resource": "posts", "action": "read"}).raise_for_status().json()
+    return by_admin("DELETE", f"{path}/{given['id']}")(scene)
+
+
+def explain(scene: Scene) -> Said:
+    return by_admin("POST", "/access/explain", user_id=str(scene.ada.id), resource="posts", action="read")(scene)
+
+
 def retry_what_is_no_job(scene: Scene) -> Said:
     assert scene.ask("POST", "/jobs/no-such-job/retry", scene.admin).status_code == 404
     return Said(scene.admin.id, "no-such-job", "failure")
@@ -258,6 +215,15 @@ ACTS: dict[Action, Act] = {
     Action.API_KEY_REVOKED: revoke_api_key,
     Action.IDENTITY_LINKED: link_identity,
     Action.IDENTITY_UNLINKED: unlink_identity,
+    Action.ROLE_CREATED: create_role,
+    Action.ROLE_DELETED: with_role("DELETE", "/roles/{name}"),
+    Action.ROLE_PARENT_ADDED: with_role("PUT", "/roles/{name}/parents/viewer"),
+    Action.ROLE_PARENT_REMOVED: with_role("DELETE", "/roles/{name}/parents/viewer", parents=["viewer"]),
+    Action.ROLE_GIVEN: by_admin("PUT", "/users/{id}/roles/viewer"),
+    Action.ROLE_TAKEN: take_role,
+    Action.PERMISSION_GIVEN: by_admin("POST", "/users/{id}/permissions", resource="posts", action="read"),
+    Action.PERMISSION_TAKEN: take_permission,
+    Action.ACCESS_EXPLAINED: explain,
     Action.JOB_RETRIED: retry_what_is_no_job,
     Action.JOB_ABORTED: abort_job,
     Action.ACCESS_DENIED: be_denied,

@@ -17,7 +17,7 @@ from tests.attack.test_totp import Ada
 from tests.cookies import meant, sign_in_with_cookies
 from tests.fake_provider import FakeProvider
 from tests.links import token_in
-from tests.live import PASSWORD
+from tests.live import PASSWORD, wait_until
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.e2e
@@ -222,6 +222,23 @@ def test_it_is_read_by_administrators_only_and_written_by_nobody(keel: Keel, adm
 
     assert [event["action"] for event in seen] == ["user.registered", "session.created", "api_key.created"]
     assert statuses <= {404, 405}
+
+
+@pytest.mark.attack(72)
+def test_a_refused_decision_is_in_it_with_what_it_depended_on(keel: Keel, administrator: Person) -> None:
+    ada = Person(keel)
+    with administrator.client() as client:
+        post = client.post("/posts", json={"title": "News", "body": "None.", "published": True}).json()
+        client.put(f"/users/{ada.id}/roles/viewer").raise_for_status()
+    denied = "SELECT * FROM audit_events WHERE actor_id = :id AND outcome = 'denied' ORDER BY id"
+    with ada.client() as client:
+        wait_until(lambda: client.get(f"/posts/{post['id']}").is_success, seconds=5)
+        assert client.patch(f"/posts/{post['id']}", json={"title": "Mine"}).status_code == 403
+        wait_until(lambda: any(event.permission == "posts:update" for event in keel.rows(denied, id=ada.id)), seconds=5)
+
+    event: Any = keel.rows(denied, id=ada.id)[-1]
+    assert (event.action, event.permission, event.count) == ("access.denied", "posts:update", 1)
+    assert event.attributes == {"id": post["id"], "owner_id": str(administrator.id), "published": True}
 
 
 @pytest.mark.attack(72)

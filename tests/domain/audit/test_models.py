@@ -1,5 +1,6 @@
 """The triggers, asked in plain SQL by the account of the application, which owns the table."""
 
+import re
 from datetime import timedelta
 
 import psycopg
@@ -8,9 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.domain.audit.models import AuditEvent
+from app.domain.audit.models import Action, AuditEvent
 from app.domain.audit.services import AuditService
 from app.lib.db.models import utc_now
+from app.lib.settings import CHECKOUT
 from tests.factories.audit_events import AuditEventFactory
 
 pytestmark = pytest.mark.integration
@@ -67,6 +69,12 @@ def test_it_removes_what_is_older(session: Session, old: AuditEvent) -> None:
     removed = session.execute(text("DELETE FROM audit_events WHERE id = :id RETURNING id"), {"id": old.id})
 
     assert removed.all() == [(old.id,)]
+
+
+def test_every_action_is_documented() -> None:
+    named = set(re.findall(r"`(\w+\.\w+)`", (CHECKOUT / "docs" / "audit.md").read_text()))
+
+    assert set(Action) <= named
 
 
 def test_an_account_that_does_not_own_the_table_needs_no_more_than_its_rights_and_gets_round_nothing(
