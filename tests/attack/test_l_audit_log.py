@@ -250,6 +250,7 @@ def test_who_looks_at_other_people_is_seen(keel: Keel, about: Events, administra
         listed = client.get("/users", params={"q": ada.email})
 
     assert [answer.status_code for answer in (shown, head, listed)] == [200] * 3
-    assert [event.actor_id for event in about(ada.email) if event.action == "user.read"] == [administrator.id] * 2
+    seen = [(event.actor_id, event.permission) for event in about(ada.email) if event.action == "user.read"]
+    assert seen == [(administrator.id, "users:read")] * 2
     [event] = keel.rows("SELECT * FROM audit_events WHERE request_id = :id", id=listed.headers["X-Request-ID"])
     assert (event.action, event.details) == ("users.listed", {"q": ada.email, "offset": 0, "shown": 1})

@@ -3,8 +3,10 @@ from collections.abc import Callable
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.domain.audit.models import AuditEvent
 from app.domain.users.errors import EmailTakenError, LastAdministratorError
 from app.domain.users.models import User
 from app.lib.errors import InvalidInputError, NotFoundError
@@ -39,6 +41,17 @@ def test_accounts_are_listed_by_address_and_searched(accounts: Accounts) -> None
 
     assert ([user.email for user in page.items], page.total) == (["alan@example.com"], 2)
     assert accounts.page(q="hopper", limit=1, offset=1).items[0].email == "grace@example.com"
+
+
+def test_what_an_operator_does_is_in_the_audit_log(accounts: Accounts, session: Session) -> None:
+    create(accounts)
+    accounts.deactivate("grace@example.com")
+    accounts.page(q="hopper", limit=1, offset=0)
+
+    events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    assert {(event.source, event.actor_id, event.address) for event in events} == {("command line", None, None)}
+    assert [event.action for event in events] == ["user.created", "user.activation_changed", "users.listed"]
+    assert events[1].changes == {"is_active": [True, False]}
 
 
 def test_an_account_that_has_been_closed_is_not_listed(accounts: Accounts, as_user: AsUser) -> None:

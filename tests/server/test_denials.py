@@ -34,8 +34,10 @@ class Refused(Callers):
         self.url = url
         self._tokens = access_tokens(settings)
 
-    def as_account(self, account: UUID) -> dict[str, str]:
-        principal = Principal(id=account, session_id=uuid4(), is_superuser=False, authenticated_at=int(time.time()))
+    def as_account(self, account: UUID, **fields: Any) -> dict[str, str]:
+        """Signed in just now."""
+        known: dict[str, Any] = {"is_superuser": False, "authenticated_at": int(time.time())}
+        principal = Principal(id=account, session_id=uuid4(), **known | fields)
         return {"Authorization": f"Bearer {self._tokens.issue(principal)}"}
 
     def refuse(self, account: UUID, path: str = "/users", **options: Any) -> None:
@@ -156,6 +158,16 @@ def test_strangers_leave_half_of_the_room_to_those_who_are_known(stopping: Refus
     rows = stopping.rows()
     assert len([row for row in rows if row.address and row.actor_id is None]) == KINDS // 2
     assert [row.count for row in rows if row.actor_id == account] == [1]
+
+
+def test_who_may_and_is_refused_for_another_reason_did_not_lack_the_permission(refused: Refused) -> None:
+    long_ago = refused.as_account(uuid4(), is_superuser=True, authenticated_at=1_764_000_000)
+
+    [answer] = refused.call("DELETE", f"{API}/users/{uuid4()}", headers=long_ago)
+
+    assert answer.json()["code"] == "reauthentication_required"
+    [row] = refused.wait_for(1)
+    assert (row.permission, row.details) == (None, {"reason": "reauthentication_required"})
 
 
 def test_each_kind_has_a_row_of_its_own(refused: Refused) -> None:

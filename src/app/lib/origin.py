@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 
@@ -21,7 +22,7 @@ class Origin(Struct, frozen=True):
     address: str | None = None
     request_id: str | None = None
     permission: str | None = None
-    """By which the route let the caller pass."""
+    """By which the route has let the caller pass."""
 
 
 _ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  (it is frozen)
@@ -39,3 +40,8 @@ def originating(origin: Origin) -> Iterator[None]:
         yield
     finally:
         _ORIGIN.reset(token)
+
+
+def note_permission(permission: str) -> None:
+    """What follows was allowed by this one."""
+    _ORIGIN.set(msgspec.structs.replace(_ORIGIN.get(), permission=permission))

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy.orm import Session
 
 from app.domain.sessions.services import SESSION_REVOKED, SessionService
-from app.lib.access.guards import Principal, permission_of
+from app.lib.access.guards import Principal
 from app.lib.api_keys import PREFIX
 from app.lib.csrf import SAFE_METHODS
 from app.lib.errors import ApplicationError, NotAuthenticatedError, OverloadedError
@@ -138,7 +138,6 @@ def _origin_of(scope: Any) -> Origin:
         session_id=principal.session_id if principal else None,
         address=scope["client"][0] if scope["client"] else None,
         request_id=scope.get("request_id"),
-        permission=permission_of(scope["route_handler"]),
     )
 
 

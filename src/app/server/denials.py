@@ -83,7 +83,7 @@ class Denials:
 
     def note(self, denial: PermissionDeniedError, *, reason: str) -> None:
         """Takes no time: it is called before the refusal is answered."""
-        origin = current_origin()
+        origin = msgspec.structs.replace(current_origin(), permission=None)  # by which the route let pass, perhaps
         kind = Kind(origin.actor_id or network_of(origin.address or ""), origin.source, denial.permission, reason)
         room = KINDS if origin.actor_id else KINDS // 2
         if kind not in self._tallies and len(self._tallies) >= room:

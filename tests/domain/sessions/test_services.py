@@ -61,6 +61,15 @@ def row_of(session: Session, grant: Grant) -> UserSession:
     return session.get_one(UserSession, grant.principal.session_id, populate_existing=True)
 
 
+def test_a_sign_in_costs_one_statement_more_for_the_audit_log(sign_in: SignIn, statements: list[str]) -> None:
+    sign_in()
+    statements.clear()
+
+    sign_in()
+
+    assert [each.split()[:3] for each in statements if "audit_events" in each] == [["INSERT", "INTO", "audit_events"]]
+
+
 def test_a_session_that_nobody_refreshed_for_long_has_ended(
     sessions: SessionService, sign_in: SignIn, clock: time_machine.Traveller
 ) -> None:

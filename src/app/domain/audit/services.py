@@ -68,7 +68,7 @@ class AuditService(Service[AuditEvent]):
             "details": storable(details),
             "changes": storable(changes) or None,
             "count": count,
-            "source": origin.source,
+            "source": origin.source[:200],
             "actor_id": actor_id or origin.actor_id,
             "impersonator_id": origin.impersonator_id,
             "session_id": origin.session_id,

@@ -1,6 +1,5 @@
 """Who may call a route. Every route declares it; a route that does not stops the application from starting."""
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from app.lib.errors import (
     ReauthenticationRequiredError,
     ScopeRequiredError,
 )
+from app.lib.origin import note_permission
 
 RECENT_SIGN_IN = 10 * 60
 """Seconds after a sign-in in which what could lock the owner out is allowed (ASVS 7.5.1)."""
@@ -112,12 +112,6 @@ def api_scopes(app: Litestar) -> list[str]:
     return sorted(scope for scope in found if scope)
 
 
-@functools.cache
-def permission_of(handler: BaseRouteHandler) -> StrEnum | None:
-    """The first that the route requires."""
-    return next((rule.permission for rule in _rules(handler) if rule.permission), None)
-
-
 def _methods(handler: BaseRouteHandler) -> list[str]:
     """Litestar adds an OPTIONS handler to each path; it tells the methods and nothing else."""
     return sorted(handler.http_methods - {"OPTIONS"}) if isinstance(handler, HTTPRouteHandler) else ["CONNECT"]
@@ -171,6 +165,7 @@ def requires(permission: StrEnum) -> Rule:
         _signed_in(connection)
         if not connection.app.state.access.may(connection.scope["user"], permission):
             raise PermissionDeniedError(permission=permission)
+        note_permission(permission)
 
     return Rule(f"requires {permission}", check, permission=permission)
 
