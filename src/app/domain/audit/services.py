@@ -1,4 +1,5 @@
 import functools
+import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -102,14 +103,11 @@ def storable(value: Any, name: str = "") -> Any:
             return MASK
         case str():
             return MASK if SECRET.search(name) else _plain(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
         case None | bool() | int():
             return value
-    return storable(msgspec.to_builtins(value), name) if not isinstance(value, float) else _finite(value)
-
-
-def _finite(value: float) -> float | str:
-    """JSON knows neither NaN nor infinity."""
-    return value if value - value == 0 else str(value)
+    return storable(msgspec.to_builtins(value), name)
 
 
 def _plain(text: str) -> str:
