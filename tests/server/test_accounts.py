@@ -48,8 +48,9 @@ def test_what_an_operator_does_is_in_the_audit_log(accounts: Accounts, session: 
     accounts.deactivate("grace@example.com")
     accounts.page(q="hopper", limit=1, offset=0)
 
-    events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
-    assert {(event.source, event.actor_id, event.address) for event in events} == {("command line", None, None)}
+    here = select(AuditEvent).where(AuditEvent.source == "command line")
+    events = session.scalars(here.order_by(AuditEvent.id)).all()
+    assert {(event.actor_id, event.address) for event in events} == {(None, None)}
     assert [event.action for event in events] == ["user.created", "user.activation_changed", "users.listed"]
     assert events[1].changes == {"is_active": [True, False]}
 
