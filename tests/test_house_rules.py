@@ -13,9 +13,13 @@ import pytest
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 import app as package
 from app.db.metadata import METADATA, MODULES
+from app.domain.access.models import Permission, Role
+from app.domain.access.services import PolicyService
 from app.lib.access.guards import guarded_routes
 from app.lib.errors import ApplicationError
 from app.lib.rate_limits import READING, rate_limit_of
@@ -177,6 +181,24 @@ def test_every_route_declares_who_may_call_it_and_the_public_ones_are_few(app: L
     }
 
     assert found == PUBLIC_ROUTES
+
+
+def test_every_permission_guards_a_route_and_is_given_to_somebody_by_the_predefined_policy(
+    app: Litestar, session: Session
+) -> None:
+    asked = {rule.permission for route in guarded_routes(app) for rule in route.rules if rule.permission}
+    policy = PolicyService(session).load()
+    roles = [f"role:{role}" for role in session.scalars(select(Role.name))]
+    granted = {grant.permission for grant in policy.grants_of(*roles)}
+
+    assert asked == set(Permission), "add it to the enum in domain/access/models.py, or take it out"
+    assert granted == set(Permission), "add a migration that gives it to a role"
+
+
+def test_every_role_that_a_guard_asks_for_is_predefined(app: Litestar, session: Session) -> None:
+    asked = {rule.role for route in guarded_routes(app) for rule in route.rules if rule.role}
+
+    assert asked <= set(session.scalars(select(Role.name)))
 
 
 def test_every_public_route_that_changes_something_has_a_limit_by_address(app: Litestar) -> None:

@@ -72,7 +72,7 @@ class PolicyService(Service[PolicyVersion]):
                     assignments[id_].add(one)
                 case _:
                     grants.append(Grant(id_, one, other, object_id, rule, effect))
-        return Policy(version=version, grants=grants, parents=parents, assignments=assignments)
+        return Policy(version=version, grants=grants, parents=parents, assignments=_shared(assignments))
 
     def begin_change(self) -> Policy:
         """The policy as it is now; nobody else changes it before this transaction ends. Otherwise somebody could grant
@@ -206,6 +206,13 @@ class ExplanationService(Service[User]):
         if row is None:
             raise NotFoundError("There is no such object.")
         return attributes_of(row)
+
+
+def _shared(assignments: Mapping[UUID, set[str]]) -> Mapping[UUID, frozenset[str]]:
+    """Most people have one of a few sets of roles, of which each is kept once."""
+    known: dict[frozenset[str], frozenset[str]] = {}
+    frozen = ((user_id, frozenset(roles)) for user_id, roles in assignments.items())
+    return {user_id: known.setdefault(roles, roles) for user_id, roles in frozen}
 
 
 def authority_of(by: Principal | None, people: Mapping[UUID, User], policy: Policy) -> Authority:

@@ -59,6 +59,7 @@ class Rule:
     is_public: bool = False
     permission: StrEnum | None = None
     """Which the caller must hold for something; whether for the object of the request, the service asks."""
+    role: str | None = None
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Runs on the event loop, so it only computes."""
@@ -178,7 +179,7 @@ def requires_role(role: str) -> Rule:
         if not connection.app.state.access.has_role(connection.scope["user"], role):
             raise PermissionDeniedError
 
-    return Rule(f"requires role {role}", check)
+    return Rule(f"requires role {role}", check, role=role)
 
 
 public = Rule("public", _anyone, is_public=True)
