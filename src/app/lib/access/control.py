@@ -14,7 +14,7 @@ from app.lib.errors import PermissionDeniedError
 
 class AccessControl:
     """The policy of the moment, of which there is one in each process. Superusers may do everything, and an API key
-    nothing beyond its scopes. Every method may be called from any thread, and none waits for anything but Casbin."""
+    nothing beyond its scopes. Every method may be called from any thread, and none waits for anything."""
 
     def __init__(self) -> None:
         self.policy = Policy()

@@ -8,7 +8,7 @@ from uuid import UUID
 import casbin
 from casbin.rbac import RoleManager
 
-from app.lib.access.expressions import Attributes, Expression
+from app.lib.access.expressions import PARSING, Attributes, Expression
 
 MODEL = """
 [request_definition]
@@ -62,25 +62,40 @@ class _Names(RoleManager):  # type: ignore[misc]  # Casbin has no types
 
 
 class _Casbin(casbin.Enforcer):  # type: ignore[misc]  # Casbin has no types
-    """Parses its matcher once. Casbin would do it for each decision, which takes most of its time, and in two threads
-    at once Python 3.11 fails at it (python/cpython#106905)."""
+    """Parses its matcher once. Casbin would do it for each decision, which takes most of its time, and Python 3.11
+    cannot do it in two threads at once. For one thread."""
 
     _matcher: Any = None
 
     def _get_expression(self, expr: str, functions: Any = None) -> Any:
         if self._matcher is None:
-            self._matcher = super()._get_expression(expr, functions)
+            with PARSING:
+                self._matcher = super()._get_expression(expr, functions)
         return self._matcher
 
 
 def decide(subject: Subject, permission: str, attributes: Attributes, rules: Sequence[CasbinRule]) -> bool:
-    """Whether a rule allows it, and none denies it. May be called from any thread."""
+    """Whether a rule allows it, and none denies it. Waits for no other thread."""
     if not rules:
         return False  # Casbin would ask about a rule of empty strings
-    with _lock:
-        _casbin.model["p"]["p"].policy = rules
-        is_allowed: bool = _casbin.enforce(subject, permission, attributes)
+    enforcer = _enforcer()
+    enforcer.model["p"]["p"].policy = rules
+    is_allowed: bool = enforcer.enforce(subject, permission, attributes)
     return is_allowed
+
+
+_of_thread = threading.local()
+
+
+def _enforcer() -> _Casbin:
+    enforcer: _Casbin | None = getattr(_of_thread, "enforcer", None)
+    if enforcer is None:
+        enforcer = _of_thread.enforcer = _Casbin(casbin.Enforcer.new_model(text=MODEL))
+        enforcer.add_function("covers", _covers)
+        enforcer.add_function("meets", _meets)
+        enforcer.set_role_manager(_Names())
+        enforcer.build_role_links()
+    return enforcer
 
 
 def _covers(object_id: UUID | None, attributes: Attributes) -> bool:
@@ -89,16 +104,3 @@ def _covers(object_id: UUID | None, attributes: Attributes) -> bool:
 
 def _meets(condition: Expression | None, subject: Subject, attributes: Attributes) -> bool:
     return condition is None or condition.is_met(subject.attributes, attributes)
-
-
-def _start() -> _Casbin:
-    enforcer = _Casbin(casbin.Enforcer.new_model(text=MODEL))
-    enforcer.add_function("covers", _covers)
-    enforcer.add_function("meets", _meets)
-    enforcer.set_role_manager(_Names())
-    enforcer.build_role_links()
-    return enforcer
-
-
-_casbin = _start()
-_lock = threading.Lock()

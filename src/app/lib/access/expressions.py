@@ -22,6 +22,8 @@ MAX_DEPTH = 25
 ATTRIBUTE_TYPES = (UUID, str, bool, int)
 SUBJECT_ATTRIBUTES: Mapping[str, type] = {"id": UUID}
 """What a rule may know of who asks without a query."""
+PARSING = threading.Lock()
+"""To be held while Python parses: 3.11 fails now and then when two threads do (python/cpython#106905)."""
 
 Attributes = Mapping[str, Any]
 Condition = ColumnElement[bool]
@@ -76,14 +78,10 @@ def parse(text: str, attributes: Mapping[str, type]) -> Expression:
 
 def _tree(text: str) -> ast.expr:
     try:
-        with _parser:
+        with PARSING:
             return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError("This is not an expression.") from error
-
-
-_parser = threading.Lock()
-"""Python 3.11 fails when two threads parse at once (python/cpython#106905)."""
 
 
 def _depth(tree: ast.expr) -> int:

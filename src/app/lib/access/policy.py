@@ -212,7 +212,7 @@ def _effective(grant: Grant) -> list[_Rule]:
     condition = None if grant.rule is None else _read(grant.resource, grant.rule)
     if condition is None and grant.rule is not None and grant.effect == ALLOW:
         return []
-    exact = CasbinRule(*grant[1:4], condition, grant.effect)
+    exact = CasbinRule(grant.subject, grant.permission, grant.object_id, condition, grant.effect)
     if exact.is_unconditional or not attribute_types(grant.resource):  # there is nothing more to know
         return [_Rule(grant, exact, exact)]
     some = exact._replace(object_id=None, condition=None) if grant.effect == ALLOW else None
