@@ -118,6 +118,17 @@ def test_an_author_keeps_the_own_posts_without_any_role(
     assert connection.scalar(select(Post).where(Post.id == draft.id)) is None
 
 
+def test_a_permission_of_everyone_lets_authors_without_a_role_read_their_own(as_user: AsUser, session: Session) -> None:
+    ada, admin = as_user(), as_user(is_superuser=True)
+    draft, other = post_of(session, ada, title="Draft"), post_of(session, admin, published=True)
+    own = {"resource": "posts", "action": "read", "rule": "r.obj.owner_id == r.sub.id"}
+
+    assert admin.post("/roles/everyone/permissions", json=own).status_code == 201
+
+    assert titles(ada) == ["Draft"]
+    assert [ada.get(f"/posts/{post.id}").status_code for post in (draft, other)] == [200, 404]
+
+
 def test_a_change_leaves_what_was_not_sent(as_user: AsUser, session: Session) -> None:
     ada = as_user(role="viewer")
     post = post_of(session, ada, title="Notes", published=True)
