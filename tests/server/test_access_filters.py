@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import BigInteger, Connection, MetaData, Table, select, text
+from sqlalchemy import BigInteger, Connection, MetaData, Table, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.domain.access.models import Permission
@@ -140,6 +140,17 @@ def test_superusers_find_all_and_api_keys_nothing_beyond_their_scopes(session: S
     for who, rows in askers.items():
         assert found(session, Thing, access, who, ThingPermission.READ) == rows
         assert {thing.id for thing in things if access.allows(who, ThingPermission.READ, thing)} == rows
+
+
+def test_permissions_for_70_000_single_things_are_one_filter(session: Session, things: list[Thing]) -> None:
+    ids = [*OBJECTS[:3], *(UUID(int=10**6 + number) for number in range(70_000))]
+    single = [Grant(object_id, f"user:{USERS[0]}", ThingPermission.READ, object_id) for object_id in ids]
+    access = access_by(Policy(grants=single))
+    where = access.where(principal(USERS[0]), ThingPermission.READ, Thing)
+
+    listed = session.execute(select(Thing.id, select(func.count(Thing.id)).where(where).scalar_subquery()).where(where))
+
+    assert {tuple(row) for row in listed} == {(thing, 3) for thing in OBJECTS[:3]}
 
 
 def test_a_filter_by_owner_can_use_an_index(session: Session) -> None:

@@ -125,7 +125,7 @@ def test_a_condition_carries_values_as_parameters_and_can_use_an_index() -> None
 
     assert sql(access.where(user(), READ, Post)) == (
         "(posts.published = %(param_1)s OR posts.owner_id = %(param_2)s::UUID) "
-        "AND (posts.id NOT IN (__[POSTCOMPILE_id_1]))"
+        "AND NOT (posts.id = ANY (%(param_3)s::UUID[]))"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, false, not_, or_, true
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, false, literal, not_, or_, true
 
 from app.lib.access.enforcer import CasbinRule, Subject, decide
 from app.lib.access.expressions import Attributes, Expression, ExpressionError, parse
@@ -199,7 +199,10 @@ def _met_by(rules: Iterable[CasbinRule], subject: Subject, columns: Mapping[str,
     """The rows to which some of the rules apply."""
     always = [rule.object_id for rule in rules if rule.object_id and rule.condition is None]
     others = [_condition(rule, subject, columns) for rule in rules if not rule.object_id or rule.condition]
-    return or_(columns["id"].in_(always) if always else false(), *others)
+    is_one_of = columns["id"] == any_(
+        literal(always, ARRAY(Uuid()))
+    )  # one parameter, of which there are 65 535 at most
+    return or_(is_one_of if always else false(), *others)
 
 
 def _condition(rule: CasbinRule, subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
