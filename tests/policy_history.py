@@ -95,8 +95,11 @@ class History:
 
 
 @contextmanager
-def asking(questions: Mapping[Hashable, Callable[[], bool]], *, threads: int) -> Iterator[dict[Hashable, list[Answer]]]:
-    """Ask in so many threads without a pause. The answers are complete after the block; an error is raised then."""
+def asking(
+    questions: Mapping[Hashable, Callable[[], bool]], *, threads: int, pause: float
+) -> Iterator[dict[Hashable, list[Answer]]]:
+    """Ask in so many threads; `pause` seconds after each answer leave the machine to the others. The answers are
+    complete after the block; an error is raised then."""
     answers: dict[Hashable, list[Answer]] = {name: [] for name in questions}
     errors: list[BaseException] = []
     is_over = threading.Event()
@@ -106,6 +109,7 @@ def asking(questions: Mapping[Hashable, Callable[[], bool]], *, threads: int) ->
             while not is_over.is_set():
                 for name, ask in questions.items():
                     answers[name].append(timed(ask))
+                    is_over.wait(pause)
         except BaseException as error:  # noqa: BLE001  (raised below, in the thread of the test)
             errors.append(error)
 

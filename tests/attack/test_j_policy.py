@@ -85,7 +85,7 @@ def test_what_one_process_gives_or_takes_counts_there_at_once_and_at_the_other_w
         scene.set_role(scene.ada, is_given=is_given, server=server)
         assert scene.ada.may_read(server) is is_given
 
-    with asking(everybody, threads=2) as answers:
+    with asking(everybody, threads=2, pause=0.005) as answers:
         for server in [scene.keel.here, scene.keel.there, scene.keel.there, scene.keel.here] * 3:
             scene.flip(partial(change_at, server), bound=BOUND)
 
@@ -99,7 +99,7 @@ def test_without_listeners_a_change_counts_within_three_seconds(scene: Scene) ->
         assert len(killed) == 2
         scene.set_role(scene.ada, is_given=is_given, server=scene.keel.here)
 
-    with asking(scene.questions(ada=scene.ada, bob=scene.bob, eve=scene.eve), threads=2) as answers:
+    with asking(scene.questions(ada=scene.ada, bob=scene.bob, eve=scene.eve), threads=2, pause=0.005) as answers:
         for _ in range(2):
             scene.flip(change, bound=BOUND_WITHOUT_LISTENERS)
 
@@ -147,7 +147,7 @@ def test_a_change_that_is_not_committed_counts_nowhere(
 ) -> None:
     failing(kind, act)
 
-    with asking(scene.questions(ada=scene.ada), threads=2) as answers:
+    with asking(scene.questions(ada=scene.ada), threads=2, pause=0.005) as answers:
         refused = scene.root.set_role(scene.ada, "viewer", is_given=True, server=scene.keel.here)
         scene.set_role(scene.eve, is_given=True, server=scene.keel.here)
         wait_until(lambda: scene.eve.may_read(scene.keel.there), seconds=BOUND, what="a policy after that one")

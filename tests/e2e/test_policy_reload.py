@@ -92,7 +92,7 @@ def test_two_servers_are_right_while_a_third_process_changes_the_policy_200_time
     ada, history = people["ada", 0].id, History(0, 1)
     watching: dict[Hashable, Callable[[], bool]] = {number: people["ada", number].may_read for number in range(2)}
 
-    with asking({who: person.may_read for who, person in people.items()}, threads=READERS) as answers:
+    with asking({who: person.may_read for who, person in people.items()}, threads=READERS, pause=0.005) as answers:
         for _ in range(CHANGES):
             history.flip(lambda is_given: other.set_role(ada, "viewer", is_given=is_given), watching, bound=BOUND)
 
@@ -148,7 +148,7 @@ def test_threads_get_right_answers_while_policies_are_swapped_under_them(
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:
-        with asking(questions, threads=READERS) as answers:
+        with asking(questions, threads=READERS, pause=0.001) as answers:
             for _ in range(CHANGES):
                 history.flip(
                     lambda is_given: other.set_role(ada.id, "editor", is_given=is_given),
