@@ -21,6 +21,7 @@ from app.lib.access.guards import Principal
 from app.lib.access.policy import DENY, EVERYONE, Grant, Policy
 from app.lib.access.resources import attribute_types, attributes_of, models
 from app.lib.db.service import Repository, Service
+from app.lib.db.unit_of_work import AnySession
 from app.lib.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 from app.lib.events import publish
 
@@ -85,11 +86,7 @@ class PolicyService(Service[PolicyVersion]):
         """Begin a change. Returns what the one who asks may give and take by the policy as it is now, whatever their
         token says. None: an operator at a command line. Raises PermissionDeniedError."""
         policy = self.begin_change()
-        if by is None:
-            return authority_of(by, {}, policy)
-        actor = select(User).where(User.id == by.id).with_for_update(read=True)
-        rows = self.session.scalars(actor, execution_options={"populate_existing": True})
-        return authority_of(by, {user.id: user for user in rows}, policy)
+        return _authority_of(by, _kept(self.session, by), policy)
 
     def hold(self) -> Policy:
         """The policy as it is now, which nobody changes before this transaction ends. Ask for it before any lock on a
@@ -140,7 +137,7 @@ class AccountAccessService(Service[User]):
         is_last = [one.id for one in people.values() if one.is_superuser and one.is_active] == [user_id]
         if removes_administrator and is_last and (by is None or by.is_superuser):
             raise LastAdministratorError
-        authority = authority_of(by, people, policy)
+        authority = _authority_of(by, people.get(by.id) if by else None, policy)
         if by is not None:
             authority.check(permission, user)
             refuse_outranked(authority, user)
@@ -150,14 +147,18 @@ class AccountAccessService(Service[User]):
 
     def authority_to_create(self, by: Principal | None) -> Authority:
         """What the one who makes an account may do, whatever their token says. Raises PermissionDeniedError."""
-        policy, people = self._lock_people(by)
-        return authority_of(by, people, policy)
+        policy = self._policy_for(by)
+        return _authority_of(by, _kept(self.session, by), policy)
 
-    def _lock_people(self, by: Principal | None, *others: UUID) -> tuple[Policy, Mapping[UUID, User]]:
-        """All administrators, who asks, and the others, in one order, so that of two who demote each other the second
-        waits. The policy, which stays as it is, is locked first, as whoever changes it does."""
-        policy = Policy() if by is None or by.is_superuser else PolicyService(self.session).hold()
-        wanted = (by.id, *others) if by else others
+    def _policy_for(self, by: Principal | None) -> Policy:
+        """It stays as it is. Superusers and operators are asked for nothing that it could say."""
+        return Policy() if by is None or by.is_superuser else PolicyService(self.session).hold()
+
+    def _lock_people(self, by: Principal | None, user_id: UUID) -> tuple[Policy, Mapping[UUID, User]]:
+        """All administrators, who asks, and whom it is about, in one order, so that of two who demote each other the
+        second waits. The policy is locked first, as whoever changes it does."""
+        policy = self._policy_for(by)
+        wanted = {user_id, by.id if by else user_id}
         is_wanted = or_(and_(User.is_superuser, User.is_active), User.id.in_(wanted))
         rows = select(User).where(is_wanted).order_by(User.id).with_for_update(key_share=True)
         found = self.session.scalars(rows, execution_options={"populate_existing": True})
@@ -215,12 +216,19 @@ def _shared(assignments: Mapping[UUID, set[str]]) -> Mapping[UUID, frozenset[str
     return {user_id: known.setdefault(roles, roles) for user_id, roles in frozen}
 
 
-def authority_of(by: Principal | None, people: Mapping[UUID, User], policy: Policy) -> Authority:
-    """`people`: among them, locked, the one who asks. Raises PermissionDeniedError when they are not what their token
-    says any more. None: an operator at a command line."""
+def _kept(session: AnySession, by: Principal | None) -> User | None:
+    """The row of the one who asks, which nobody changes before this transaction ends."""
+    if by is None:
+        return None
+    actor = select(User).where(User.id == by.id).with_for_update(read=True)
+    return session.scalar(actor, execution_options={"populate_existing": True})
+
+
+def _authority_of(by: Principal | None, actor: User | None, policy: Policy) -> Authority:
+    """`actor`: the row of the one who asks, locked. Raises PermissionDeniedError when it does not say any more what the
+    token says. None: an operator at a command line."""
     if by is None:
         return Authority(policy, None, is_unlimited=True)
-    actor = people.get(by.id)
     if actor is None or not actor.is_active or (by.is_superuser and not actor.is_superuser):
         raise PermissionDeniedError
     return Authority(policy, by.id, is_unlimited=actor.is_superuser)

@@ -139,12 +139,6 @@ def _signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
             raise ScopeRequiredError(needed)
 
 
-def _administrator(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    _signed_in(connection)
-    if not connection.scope["user"].is_superuser:
-        raise PermissionDeniedError
-
-
 def _recently_authenticated(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     _signed_in(connection)
     refuse_old_sign_in(connection.scope["user"])
@@ -185,4 +179,3 @@ def requires_role(role: str) -> Rule:
 public = Rule("public", _anyone, is_public=True)
 authenticated = Rule("authenticated", _signed_in)
 recently_authenticated = Rule("recently_authenticated", _recently_authenticated)
-administrator = Rule("administrator", _administrator)
