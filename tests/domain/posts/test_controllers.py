@@ -93,6 +93,22 @@ def test_drafts_are_listed_to_their_authors_and_to_editors_only(as_user: AsUser,
     assert titles(as_user(role="editor")) == titles(as_user(is_superuser=True)) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize(
+    ("effect", "rule"),
+    [("allow", "r.obj.published"), ("allow", "r.obj.owner_id != r.sub.id"), ("deny", "not r.obj.published")],
+)
+def test_a_list_shows_what_can_be_shown_one_by_one(effect: str, rule: str, as_user: AsUser, session: Session) -> None:
+    ada, eve = as_user(role="editor"), as_user(role="viewer")
+    posts = [post_of(session, who, published=published) for who in (ada, eve) for published in (True, False)]
+    granted = {"resource": "posts", "action": "read", "rule": rule, "effect": effect}
+    as_user(is_superuser=True).post("/roles/everyone/permissions", json=granted).raise_for_status()
+
+    for who in (ada, eve, as_user()):
+        answers = {str(post.id): who.get(f"/posts/{post.id}").status_code for post in posts}
+        listed = who.get("/posts").json().get("items", [])
+        assert {post["id"] for post in listed} == {post_id for post_id, status in answers.items() if status == 200}
+
+
 def test_filters_and_search_find_nothing_that_is_not_theirs_to_see(as_user: AsUser, session: Session) -> None:
     ada, eve = as_user(role="editor"), as_user(role="viewer")
     post_of(session, ada, title="Open", published=True)
