@@ -139,9 +139,12 @@ class OneConnection(Database):
 
 @pytest.fixture
 def client(
-    app: Litestar, running_client: TestClient[Litestar], connection: Connection
+    app: Litestar, running_client: TestClient[Litestar], connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient[Litestar]]:
     """Nobody is signed in. What requests write is undone after the test."""
+    follower = app.state.policy_follower
+    with follower._lock:  # it would replace a policy of the test by the stored one, every two seconds
+        monkeypatch.setattr(follower, "_follow", lambda *_, **__: None)
     real, policy = app.state.database, app.state.access.policy
     info = real._writer.kw["info"]
     deliver = functools.partial(follow_here, app, connection, info["deliver"])
