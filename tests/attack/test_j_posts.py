@@ -92,6 +92,31 @@ def test_a_post_that_an_editor_may_not_read_does_not_exist_for_them(
 
 
 @pytest.mark.attack(65)
+def test_whoever_may_write_and_change_drafts_only_publishes_nothing(
+    keel: Keel, crowd: Crowd, superuser: Person, author: Person
+) -> None:
+    eve, draft = somebody(crowd), post_by(crowd, author)
+    for action in ("create", "update"):
+        give(keel, superuser, eve, action, rule="not r.obj.published")
+    with keel.client(token=eve.token) as client:
+        new = {"title": eve.secret, "body": "x"}
+        refused = [
+            client.patch(f"/posts/{draft}", json={"published": True}),
+            client.patch(f"/posts/{draft}", json={"title": "Mine", "published": True}),
+            client.post("/posts", json=new | {"published": True}),
+        ]
+
+        assert [answer.status_code for answer in refused] == [403] * 3
+        assert author.secret not in "".join(answer.text for answer in refused)
+        assert client.post("/posts", json=new).status_code == 201
+    stored = keel.rows(
+        "SELECT title FROM posts WHERE owner_id IN (:eve, :ada) AND published", eve=eve.id, ada=author.id
+    )
+    assert stored == []
+    assert title(keel, draft) == author.secret
+
+
+@pytest.mark.attack(65)
 def test_nobody_takes_a_post_over_or_writes_one_in_anothers_name(keel: Keel, crowd: Crowd, author: Person) -> None:
     eve, post = somebody(crowd, role="editor"), post_by(crowd, author)
     with keel.client(token=eve.token) as client:
