@@ -1,6 +1,7 @@
 """What a test may ask for. `docs/tests.md` lists it."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -92,9 +93,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def logs(settings: Settings) -> None:
-    """As the application writes them, in every test: Litestar configures them too, with each application of a test."""
+def logs(settings: Settings, request: pytest.FixtureRequest) -> None:
+    """As the application writes them, in every test: Litestar configures them too, with each application of a test.
+    The configuration takes pytest's handler away, which shows the figures of tests with `--log-cli-level=INFO`."""
     configure_logging(settings)
+    live: Any = request.config.pluginmanager.getplugin("logging-plugin")
+    if live.log_cli_level is not None:
+        logging.getLogger().addHandler(live.log_cli_handler)
+        logging.getLogger("tests").setLevel(live.log_cli_level)
 
 
 @pytest.fixture(scope="session")

@@ -199,9 +199,7 @@ def _met_by(rules: Iterable[CasbinRule], subject: Subject, columns: Mapping[str,
     """The rows to which some of the rules apply."""
     always = [rule.object_id for rule in rules if rule.object_id and rule.condition is None]
     others = [_condition(rule, subject, columns) for rule in rules if not rule.object_id or rule.condition]
-    is_one_of = columns["id"] == any_(
-        literal(always, ARRAY(Uuid()))
-    )  # one parameter, of which there are 65 535 at most
+    is_one_of = columns["id"] == any_(literal(always, ARRAY(Uuid())))  # one parameter; PostgreSQL takes 65 535
     return or_(is_one_of if always else false(), *others)
 
 
