@@ -42,8 +42,13 @@ def test_every_model_names_attributes_that_rules_can_compare() -> None:
     check_attributes()
 
 
-def test_an_attribute_that_rules_cannot_compare_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Post, "access_attributes", ("owner_id", "created_at"))
+@pytest.mark.parametrize(
+    ("name", "said"), [("created_at", "rules do not know datetime"), ("publishd", "there is no such column")]
+)
+def test_an_attribute_that_is_none_or_that_rules_cannot_compare_stops_the_start(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Post, "access_attributes", ("owner_id", name))
 
-    with pytest.raises(UnusableAttributeError, match=r"Post.created_at: rules do not know datetime"):
+    with pytest.raises(UnusableAttributeError, match=rf"Post\.{name}: {said}"):
         check_attributes()

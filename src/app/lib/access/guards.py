@@ -102,7 +102,7 @@ def guarded_routes(app: Litestar) -> list[GuardedRoute]:
     ]
     if undeclared := [f"{route.method} {route.path}" for route in routes if not route.rules]:
         raise UndeclaredAccessError(
-            "no access rule (guards = [authenticated], or [public]) on: " + ", ".join(undeclared)
+            "no access rule (guards = [authenticated], [requires(...)] or [public]) on: " + ", ".join(undeclared)
         )
     return routes
 

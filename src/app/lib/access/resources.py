@@ -9,7 +9,7 @@ from app.lib.db.models import Model
 
 
 class UnusableAttributeError(Exception):
-    """A model lets rules use an attribute that they cannot compare."""
+    """A model lets rules use an attribute that it does not have, or that they cannot compare."""
 
 
 @functools.cache
@@ -47,6 +47,8 @@ def _types_of(model: type[Model]) -> Mapping[str, type]:
 
 
 def _type_of(model: type[Model], name: str) -> type:
+    if name not in model.__table__.columns:
+        raise UnusableAttributeError(f"{model.__name__}.{name}: there is no such column")
     found: type = model.__table__.columns[name].type.python_type
     if found not in ATTRIBUTE_TYPES:
         raise UnusableAttributeError(f"{model.__name__}.{name}: rules do not know {found.__name__}")
