@@ -61,7 +61,7 @@ def test_a_route_without_a_rule_is_named(inspection: AccessInspection, app: Lite
     [
         ({"resource": "secrets"}, "role viewer: secrets:read is no permission"),
         ({"action": "fly"}, "role viewer: posts:fly is no permission"),
-        ({"rule": "r.obj.colour"}, "role viewer: the rule of posts:read cannot be read: There is no `r.obj.colour`."),
+        ({"rule": "r.obj.colour"}, "role viewer: the rule of posts:read cannot be read: There is no `r.obj.colour`"),
         (
             {"resource": "jobs", "object_id": UUID(int=1)},
             "role viewer: jobs:read has a condition, but jobs have no objects",

@@ -155,7 +155,7 @@ def _problem_of(given: GrantDocument) -> str | None:
     except InvalidInputError:
         return f"{name} is no permission"
     except ExpressionError as error:
-        return f"the rule of {name} cannot be read: {error}"
+        return f"the rule of {name} cannot be read: {str(error).removesuffix('.')}"
     is_conditional = given.rule is not None or given.object_id is not None
     return (
         f"{name} has a condition, but {given.resource} have no objects" if is_conditional and not attributes else None
