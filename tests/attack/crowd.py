@@ -88,7 +88,7 @@ class Crowd:
         if place in NAMES:
             return NAMES[place]
         makers = [maker for end, maker in BELONGINGS.items() if up_to_here.endswith(f"/{end}")]
-        assert makers, f"say in tests/attack/crowd.py what stands at {place}"
+        assert makers, f"say in tests/attack/crowd.py, in BELONGINGS or NAMES, what stands at {place}"
         made = makers[0](self, owner, within)
         return str(made.id) if isinstance(made, Model) else str(made)
 

@@ -111,5 +111,5 @@ def test_every_route_has_a_row_in_the_table(matrix: Matrix) -> None:
         for route in sorted(matrix.paths.keys() - rows().keys(), key=lambda route: route.split()[1])
     ]
 
-    assert not missing, "add these, if they are right (400: its body is missing in BODIES):\n" + "\n".join(missing)
+    assert not missing, "add these to TABLE, if they are right (400: BODIES lacks its body):\n" + "\n".join(missing)
     assert rows().keys() <= matrix.paths.keys()
