@@ -55,7 +55,7 @@ def test_a_role_is_given_explained_and_compared_and_routes_are_audited(
     stricter["roles"]["viewer"]["permissions"] = []
     policy.write_text(json.dumps(stricter))
     write(live_database, ASKED)
-    change = f"{ada}  posts:read  allowed now, refused then\n1 decision would change.\n"
+    change = f"{ada}  posts:read  allowed now, refused then\n1 recorded decision would change.\n"
     assert run("access", "diff", str(policy)) == (1, change)
 
     write(live_database, "DELETE FROM permission_grants WHERE resource = 'jobs' AND action = 'read'")

@@ -68,5 +68,5 @@ def diff(app: Litestar, file: Path) -> None:
         sides = ("allowed now, refused then", "refused now, allowed then")[not flip.is_allowed]
         what = ", ".join(f"{name}={value}" for name, value in (flip.attributes or {}).items())
         click.echo(f"{flip.email}  {flip.permission}  {sides}  {what}".rstrip())
-    click.echo(f"{len(flips) or 'No'} {'decision' if len(flips) == 1 else 'decisions'} would change.")
+    click.echo(f"{len(flips) or 'No'} recorded {'decision' if len(flips) == 1 else 'decisions'} would change.")
     sys.exit(1 if flips else 0)
