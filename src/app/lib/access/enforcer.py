@@ -49,6 +49,11 @@ class CasbinRule(NamedTuple):
     def is_unconditional(self) -> bool:
         return self.object_id is None and self.condition is None
 
+    @property
+    def terms(self) -> tuple[UUID | None, Expression | None, str]:
+        """What it says of its permission, whoever holds it."""
+        return self.object_id, self.condition, self.effect
+
 
 class _Names(RoleManager):  # type: ignore[misc]  # Casbin has no types
     """Casbin's `g`. Its own manager remembers everybody it was ever asked about, looks 10 roles deep, and calls

@@ -147,7 +147,7 @@ class Policy:
 
     def _where(self, user_id: UUID, permission: str, columns: Mapping[str, Any], *, effect: str) -> ColumnElement[bool]:
         subject = self._subject(user_id)
-        rules = {rule.exact[2:]: rule.exact for rule in self._rules_for(subject, permission)}.values()
+        rules = {rule.exact.terms: rule.exact for rule in self._rules_for(subject, permission)}.values()
         return _met_by([rule for rule in rules if rule.effect == effect], subject, columns)
 
     def explain(self, user_id: UUID, permission: str, attributes: Attributes | None) -> Decision:
@@ -180,7 +180,7 @@ class Policy:
         user_id, permission, attributes = key
         subject = self._subject(user_id)
         rules = self._rules_for(subject, permission)
-        asked = [rule.possible for rule in rules] if attributes is None else [rule.exact for rule in rules]
+        asked = [rule.asked(is_known=attributes is not None) for rule in rules]
         known = dict(attributes or ())
         decided = decide(subject, permission, known, _distinct(asked, known.get("id")))
         if len(self._decisions) >= REMEMBERED:
@@ -191,7 +191,7 @@ class Policy:
 
 def _distinct(rules: Iterable[CasbinRule | None], object_id: UUID | None) -> list[CasbinRule]:
     """Rules that differ in nothing but who holds them say the same, and those about another object say nothing."""
-    found = {rule[2:]: rule for rule in rules if rule and (rule.object_id is None or rule.object_id == object_id)}
+    found = {rule.terms: rule for rule in rules if rule and (rule.object_id is None or rule.object_id == object_id)}
     return list(found.values())
 
 
@@ -199,8 +199,8 @@ def _met_by(rules: Iterable[CasbinRule], subject: Subject, columns: Mapping[str,
     """The rows to which some of the rules apply."""
     always = [rule.object_id for rule in rules if rule.object_id and rule.condition is None]
     others = [_condition(rule, subject, columns) for rule in rules if not rule.object_id or rule.condition]
-    is_one_of = columns["id"] == any_(literal(always, ARRAY(Uuid())))  # one parameter; PostgreSQL takes 65 535
-    return or_(is_one_of if always else false(), *others)
+    ids = literal(always, ARRAY(Uuid()))  # one parameter: a statement has 65 535 at most
+    return or_(columns["id"] == any_(ids) if always else false(), *others)
 
 
 def _condition(rule: CasbinRule, subject: Subject, columns: Mapping[str, Any]) -> ColumnElement[bool]:
