@@ -1,16 +1,15 @@
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller
 from litestar.params import FromQuery, QueryParameter
-from sqlalchemy.orm import InstrumentedAttribute
 
 from app.domain.access.models import Permission
 from app.domain.audit.models import Action, AuditEvent, Outcome
 from app.domain.audit.schemas import AuditEventRead, AuditSort
 from app.domain.audit.services import AuditService
 from app.lib.access.guards import requires
-from app.lib.pagination import Page, PageQuery, contains
+from app.lib.pagination import Page, PageQuery, contains, equals
 from app.lib.routing import get
 from app.lib.schema import LINE
 
@@ -42,15 +41,14 @@ class AuditController(Controller):
         `q` looks into sources and subjects. The log grows without end: walk it with `cursor`. A time without an offset
         is taken as UTC.
         """
-        wanted: dict[InstrumentedAttribute[Any], object] = {
-            AuditEvent.actor_id: actor_id,
-            AuditEvent.action: action,
-            AuditEvent.subject_type: subject_type,
-            AuditEvent.subject_id: subject_id,
-            AuditEvent.outcome: outcome,
-            AuditEvent.permission: permission,
-            AuditEvent.request_id: request_id,
-        }
-        where = [column == value for column, value in wanted.items() if value is not None]
+        wanted = (
+            equals(actor_id, AuditEvent.actor_id),
+            equals(action, AuditEvent.action),
+            equals(subject_type, AuditEvent.subject_type),
+            equals(subject_id, AuditEvent.subject_id),
+            equals(outcome, AuditEvent.outcome),
+            equals(permission, AuditEvent.permission),
+            equals(request_id, AuditEvent.request_id),
+        )
         text = contains(page.q, AuditEvent.source, AuditEvent.subject_id)
-        return audit.page(*where, text, page=page, sort=sort, into=AuditEventRead)
+        return audit.page(*wanted, text, page=page, sort=sort, into=AuditEventRead)
