@@ -1,8 +1,6 @@
 """The policy as an operator at the command line looks at it."""
 
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,7 +9,6 @@ from litestar import Litestar
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from app import domain
 from app.domain.access.models import Permission, permission_of
 from app.domain.access.schemas import ExplanationCreate, ExplanationRead
 from app.domain.access.services import ExplanationService, PolicyService
@@ -26,7 +23,6 @@ from app.lib.db.database import Database
 from app.lib.errors import InvalidInputError, NotFoundError
 from app.server.policy_documents import GrantDocument, PolicyDocument
 
-DOMAIN = Path(next(iter(domain.__path__)))
 DECISIONS = (
     select(AuditEvent.actor_id, User.email, AuditEvent.permission, AuditEvent.attributes)
     .distinct()
@@ -79,11 +75,7 @@ class AccessInspection:
         granted = {f"{given.resource}:{given.action}" for _, given in _grants(stored) if given.effect == ALLOW}
         return [
             *(f"{permission} is required by a route and given to nobody" for permission in sorted(required - granted)),
-            *(
-                f"{permission} is used by no route and no service"
-                for permission in Permission
-                if permission not in required and permission not in _named_in_domain()
-            ),
+            *(f"{permission} is required by no route" for permission in Permission if permission not in required),
             *(f"{holder}: {problem}" for holder, given in _grants(stored) if (problem := _problem_of(given))),
         ]
 
@@ -160,14 +152,6 @@ def _problem_of(given: GrantDocument) -> str | None:
     return (
         f"{name} has a condition, but {given.resource} have no objects" if is_conditional and not attributes else None
     )
-
-
-def _named_in_domain() -> set[Permission]:
-    """By services, or by whatever else, but for where they are declared."""
-    sources = [
-        path.read_text() for path in DOMAIN.rglob("*.py") if path.parent.name != "access" or path.stem != "models"
-    ]
-    return {Permission[name] for source in sources for name in re.findall(r"\bPermission\.([A-Z_]+)", source)}
 
 
 def _find_user(session: Session, who: str) -> User:
