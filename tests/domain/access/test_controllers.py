@@ -138,15 +138,18 @@ def test_a_question_that_means_nothing_is_refused(changed: dict[str, Any], field
     assert answer.json()["errors"][0]["field"] == field
 
 
-def test_a_user_or_an_object_that_does_not_exist_is_not_found(root: SignedIn) -> None:
+def test_a_user_or_an_object_that_does_not_exist_is_not_found(root: SignedIn, as_user: AsUser) -> None:
     question = {"user_id": str(root.user.id), "resource": "posts", "action": "read"}
+    gone = as_user()
+    gone.delete("/users/me").raise_for_status()
 
     answers = [
         root.post("/access/explain", json=question | {"user_id": str(uuid4())}),
+        root.post("/access/explain", json=question | {"user_id": str(gone.user.id)}),
         root.post("/access/explain", json=question | {"object": str(uuid4())}),
     ]
 
-    assert [answer.status_code for answer in answers] == [404, 404]
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
 
 
 def test_who_may_not_read_roles_gets_no_explanation(as_user: AsUser) -> None:

@@ -176,7 +176,7 @@ class ExplanationService(Service[User]):
     def explain(self, question: ExplanationCreate, policy: Policy) -> ExplanationRead:
         """Raises NotFoundError for a user or an object that does not exist, InvalidInputError."""
         permission = permission_of(question.resource, question.action)
-        user = self.session.get(User, question.user_id)
+        user = self.get_one_or_none(User.id == question.user_id, is_not_closed())
         if user is None:
             raise NotFoundError("There is no such user.")
         attributes = self._attributes_of(question)
