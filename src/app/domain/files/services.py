@@ -103,7 +103,7 @@ class AvatarService(Service[Avatar]):
 
 
 def visible_to(user: Principal) -> ColumnElement[bool]:
-    """People see their own files, administrators all."""
+    """People see their own files, superusers all."""
     return true() if user.is_superuser else File.owner_id == user.id
 
 

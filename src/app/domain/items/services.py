@@ -19,5 +19,5 @@ class ItemService(Service[Item]):
 
 
 def visible_to(user: Principal) -> ColumnElement[bool]:
-    """People see their own items, administrators all."""
+    """People see their own items, superusers all."""
     return true() if user.is_superuser else Item.owner_id == user.id
