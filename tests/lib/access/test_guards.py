@@ -1,4 +1,5 @@
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -28,6 +29,7 @@ from app.lib.errors import (
     ReauthenticationRequiredError,
     ScopeRequiredError,
 )
+from app.lib.origin import Origin, current_origin, originating
 
 pytestmark = pytest.mark.unit
 
@@ -118,6 +120,13 @@ def access_of(user: Principal) -> AccessControl:
 RULES = [requires(Permission.AUDIT_READ), requires_role("editor")]
 
 
+@pytest.fixture(autouse=True)
+def request_of_its_own() -> Iterator[None]:
+    """A guard notes its permission there; without one, all later tests of this process would have it."""
+    with originating(Origin()):
+        yield
+
+
 def by_name(rule: Rule) -> str:
     return rule.name
 
@@ -128,6 +137,7 @@ def test_a_permission_and_a_role_let_those_pass_who_have_them(rule: Rule) -> Non
     access = access_of(editor)
 
     rule.check(asking(editor, access))
+    assert current_origin().permission == rule.permission
     rule.check(asking(principal(is_superuser=True), access))
     with pytest.raises(PermissionDeniedError):
         rule.check(asking(principal(), access))
