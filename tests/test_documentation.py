@@ -165,7 +165,7 @@ def named_commands() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for document in DOCUMENTS:
         for words in COMMAND.findall(document.read_text()):
-            names = re.match(r"[a-z][a-z-]*(?: [a-z][a-z-]*)*", words)
+            names = re.match(r"[a-z][a-z-]*(?: [a-z][a-z-]*(?![\w@./]))*", words)  # no address and no file
             command = names[0] if names else ""
             found.setdefault(command, set()).update(re.findall(r"(?<=\s)--?[a-z-]+", words))
     return found
