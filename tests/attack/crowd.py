@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import NullPool, create_engine, delete, select
+from sqlalchemy import create_engine, delete, select
 from sqlalchemy.orm import Session
 
 from app.domain.access.models import PermissionGrant, Role, RoleAssignment, RoleParent
@@ -39,7 +39,7 @@ class Person(NamedTuple):
 class Crowd:
     def __init__(self, keel: Keel) -> None:
         self.keel = keel
-        self._engine = create_engine(keel.url, poolclass=NullPool)
+        self._engine = create_engine(keel.url, pool_size=1)
         settings = Settings(_env_file=None, app_env="test", secret_key=SECRET_KEY, public_url="http://keel.test")
         self._tokens = access_tokens(settings)
         [stored] = keel.rows("SELECT id, password_hash FROM users WHERE email = :email", email=keel.sign_up())
