@@ -117,6 +117,27 @@ def test_what_one_holds_with_a_condition_goes_no_further(keel: Keel, root: Root)
 
 
 @pytest.mark.attack(66)
+def test_nobody_disarms_a_role_that_may_do_more(keel: Keel, root: Root, staff: Person) -> None:
+    """With what they hold themselves."""
+    parent = root.make_role("posts:read")
+    [update] = keel.rows(
+        "SELECT g.id FROM permission_grants g JOIN roles ON roles.id = role_id "
+        "WHERE name = 'admin' AND resource = 'roles' AND action = 'update'"
+    )
+    before = keel.rows(POLICY)
+
+    with staff.client() as client:
+        codes = [
+            refused(client.post("/roles/admin/permissions", json=grant("roles:update", effect="deny"))),
+            refused(client.delete(f"/roles/admin/permissions/{update.id}")),
+            refused(client.put(f"/roles/admin/parents/{parent}")),
+        ]
+
+    assert set(codes) == {"not_held"}
+    assert keel.rows(POLICY) == before
+
+
+@pytest.mark.attack(66)
 def test_a_deny_is_lifted_by_nobody_who_is_under_it(keel: Keel, root: Root) -> None:
     role = root.make_role(*STAFF, "jobs:read")
     one, other = (root.give(Person(keel), role) for _ in range(2))

@@ -36,7 +36,7 @@ class RoleService(Service[Role]):
     """Roles, and what they inherit. Every change begins in `PolicyService`: there are no two at a time.
 
     `by` is who asks, None for an operator. Every method raises PermissionDeniedError for somebody who may not change
-    the role, has it themselves, or lacks some of what they would give or take.
+    the role, has it themselves, or lacks some of what is in it or would be.
     """
 
     class Repo(Repository[Role]):
@@ -70,8 +70,6 @@ class RoleService(Service[Role]):
         authority = self._policies.begin_change_by(by)
         role = self.find(name)
         self.refuse_change(role, authority, permission=Permission.ROLES_DELETE)
-        if not authority.covers_role(name):
-            raise NotHeldError
         if name in {ADMIN, EVERYONE}:
             raise ProtectedRoleError
         self._record(Action.ROLE_DELETED, role)
@@ -91,8 +89,6 @@ class RoleService(Service[Role]):
         authority = self._policies.begin_change_by(by)
         role, above = self.find(name), self.find(parent)
         self.refuse_change(role, authority)
-        if not authority.covers_role(parent):
-            raise NotHeldError
         link = delete(RoleParent).where(RoleParent.role_id == role.id, RoleParent.parent_id == above.id)
         if self.session.scalar(link.returning(RoleParent.id)) is None:
             raise NotFoundError
@@ -101,10 +97,14 @@ class RoleService(Service[Role]):
     def refuse_change(
         self, role: Role, authority: Authority, *, permission: Permission = Permission.ROLES_UPDATE
     ) -> None:
-        """Raises PermissionDeniedError. Superusers have no more to gain, so they change what everybody has."""
+        """Raises PermissionDeniedError, also for a role that may do more than they: otherwise they could withhold from
+        those above them what they hold themselves. Superusers have no more to gain, so they change what everybody has.
+        """
         authority.check(permission, role)
         if authority.has_role(role.name) and not authority.is_unlimited:
             raise OwnRightsError
+        if not authority.covers_role(role.name):
+            raise NotHeldError
 
     @property
     def _policies(self) -> PolicyService:
