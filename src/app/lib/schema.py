@@ -20,6 +20,7 @@ __all__ = [
     "Text",
     "TotpCode",
     "UnsetType",
+    "Word",
 ]
 
 LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)"
@@ -28,6 +29,8 @@ LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)"
 # PostgreSQL cannot store NUL, and nobody types one.
 Line = Annotated[str, Meta(pattern=LINE)]
 """One line: no control characters, line separators or changes of the writing direction."""
+Word = Annotated[Line, Meta(min_length=1, max_length=50)]
+"""One that the application knows, such as the name of a resource."""
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 """Any text without NUL."""
 Email = Annotated[Line, Meta(min_length=3, max_length=MAX_LENGTH, examples=["ada@example.com"])]

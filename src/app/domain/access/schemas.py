@@ -4,9 +4,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from app.lib.access.policy import Grant
-from app.lib.schema import Line, Schema
-
-Word = Annotated[Line, Meta(min_length=1, max_length=50)]
+from app.lib.schema import Schema, Word
 
 
 class RuleRead(Schema):

@@ -4,9 +4,8 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from app.lib.schema import Line, Schema
+from app.lib.schema import Line, Schema, Word
 
-Word = Annotated[Line, Meta(min_length=1, max_length=50)]
 PermissionSort = Literal["resource", "-resource", "action", "-action", "created_at", "-created_at"]
 
 
