@@ -154,6 +154,31 @@ def test_a_deny_is_lifted_by_nobody_who_is_under_it(keel: Keel, root: Root) -> N
 
 
 @pytest.mark.attack(66)
+def test_nobody_shuts_out_those_who_may_do_more_by_a_role_of_theirs(keel: Keel, root: Root) -> None:
+    staff = root.give(Person(keel), root.make_role("roles:update", "roles:delete"))
+    common, part = root.make_role(), root.make_role("roles:update")
+    firm = root.make_role("roles:update", "jobs:read", parents=(part,))
+    root.give(root.give(Person(keel), firm), common)
+    [held] = keel.rows("SELECT g.id FROM permission_grants g JOIN roles ON roles.id = role_id WHERE name = :n", n=part)
+    before = keel.rows(POLICY)
+
+    with staff.client() as client:
+        codes = [
+            *(
+                refused(client.post(f"/roles/{role}/permissions", json=grant("roles:update", effect="deny")))
+                for role in (firm, part, common)
+            ),
+            refused(client.delete(f"/roles/{part}/permissions/{held.id}")),
+            refused(client.delete(f"/roles/{part}")),
+            refused(client.delete(f"/roles/{firm}/parents/{part}")),
+            refused(client.put(f"/roles/{common}/parents/{part}")),
+        ]
+
+    assert set(codes) == {"outranked"}
+    assert keel.rows(POLICY) == before
+
+
+@pytest.mark.attack(66)
 def test_nobody_changes_their_own_rights_not_even_a_superuser(keel: Keel, root: Root) -> None:
     parent = root.make_role("posts:read")
     role = root.make_role(*STAFF, parents=(parent,))

@@ -83,6 +83,15 @@ def test_what_is_withheld_from_somebody_puts_them_in_nobodys_way() -> None:
     assert authority(allow(), firing, withheld).covers_user(ADA)
 
 
+def test_a_role_is_out_of_reach_while_somebody_who_has_it_may_do_more() -> None:
+    firing = Grant(uuid4(), "role:chief", "users:delete")
+
+    assert authority(allow()).covers_holders("writer")
+    assert not authority(allow(), firing).covers_holders("reader"), "ada is chief, and so a reader"
+    assert authority(allow(), firing).covers_holders("stranger"), "nobody has it"
+    assert authority(allow(), firing, is_unlimited=True).covers_holders("reader")
+
+
 def test_roles_are_had_when_given_inherited_or_everybodys() -> None:
     assert [name for name in ("chief", "writer", "reader", "everyone") if authority().has_role(name)] == [
         "writer",

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, select
 from uuid_utils.compat import uuid7
 
-from app.domain.access.errors import NotHeldError, OwnRightsError
+from app.domain.access.errors import NotHeldError, OutrankedError, OwnRightsError
 from app.domain.access.models import Permission, Role, RoleAssignment, RoleParent
 from app.domain.access.services import PolicyService, refuse_outranked
 from app.domain.accounts.models import is_not_closed
@@ -36,7 +36,7 @@ class RoleService(Service[Role]):
     """Roles, and what they inherit. Every change begins in `PolicyService`: there are no two at a time.
 
     `by` is who asks, None for an operator. Every method raises PermissionDeniedError for somebody who may not change
-    the role, has it themselves, or lacks some of what is in it or would be.
+    the role, has it themselves, may do less than somebody who has it, or lacks some of what is in it or would be.
     """
 
     class Repo(Repository[Role]):
@@ -105,6 +105,8 @@ class RoleService(Service[Role]):
             raise OwnRightsError
         if not authority.covers_role(role.name):
             raise NotHeldError
+        if not authority.covers_holders(role.name):
+            raise OutrankedError("Somebody who has this role may do more than you.")
 
     @property
     def _policies(self) -> PolicyService:

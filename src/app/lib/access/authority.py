@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from uuid import UUID
 
-from app.lib.access.policy import ALLOW, DENY, Grant, Policy
+from app.lib.access.policy import DENY, Grant, Policy
 from app.lib.access.resources import attributes_of
 from app.lib.db.models import Model
 from app.lib.errors import PermissionDeniedError
@@ -44,9 +44,14 @@ class Authority:
         if self.is_unlimited:
             return True
         grants = self.policy.grants_for(user_id)
-        return self.covers(
-            grant for grant in grants if grant.effect == ALLOW and self.policy.may(user_id, grant.permission)
+        return all(
+            grant.effect == DENY or self._holds(grant) or not self.policy.may(user_id, grant.permission)
+            for grant in grants
         )
+
+    def covers_holders(self, name: str) -> bool:
+        """Whether nobody who has this role may do more than they: whoever changes it changes what those may do."""
+        return self.is_unlimited or all(map(self.covers_user, self.policy.holders_of(name)))
 
     def has_role(self, name: str) -> bool:
         """By the policy: given to them, inherited, or everyone's."""

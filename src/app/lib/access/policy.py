@@ -114,6 +114,11 @@ class Policy:
         """Without those that come with others."""
         return self._assignments.get(user_id, frozenset())
 
+    def holders_of(self, role: str) -> list[UUID]:
+        """Those who were given it, or one that inherits from it."""
+        heirs = {heir for heir in (role, *self._parents) if role in self.roles_within([heir])}
+        return [user_id for user_id, given in self._assignments.items() if not heirs.isdisjoint(given)]
+
     def parents_of(self, role: str) -> AbstractSet[str]:
         return self._parents.get(role, frozenset())
 
