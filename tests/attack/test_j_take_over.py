@@ -60,6 +60,23 @@ def test_nobody_takes_over_an_account_that_may_do_more(keel: Keel, root: Root) -
 
 
 @pytest.mark.attack(66)
+def test_nobody_takes_over_an_account_of_which_a_rule_says_that_it_may_do_more(keel: Keel, root: Root) -> None:
+    support, chosen, ada = root.give(Person(keel), root.make_role("users:update")), Person(keel), Person(keel)
+    path = "/roles/everyone/permissions"
+    with root.client() as client:
+        answer = client.post(path, json=grant("posts:create", rule=f"r.sub.id == '{chosen.id}'")).raise_for_status()
+
+    with support.client() as client, chosen.client() as theirs:
+        assert theirs.post("/posts", json={"title": "Mine", "body": ""}).status_code == 201
+        assert refused(client.post("/posts", json={"title": "Mine", "body": ""})) == "permission_denied"
+        assert {refused(act(client, f"/users/{chosen.id}")) for act in list(TAKE_OVER.values())[:4]} == {"outranked"}
+        assert client.patch(f"/users/{ada.id}", json={"first_name": "Eve"}).status_code == 200
+
+    with root.client() as client:
+        client.delete(f"{path}/{answer.json()['id']}").raise_for_status()
+
+
+@pytest.mark.attack(66)
 def test_only_superusers_make_superusers(keel: Keel, root: Root) -> None:
     admin, ada = root.give(Person(keel), "admin"), Person(keel)
     account = {"email": f"{uuid4().hex}@example.com", "first_name": "E", "last_name": "E", "is_superuser": True}

@@ -76,6 +76,26 @@ def test_somebody_with_one_permission_more_is_out_of_reach() -> None:
     assert not authority(allow(), Grant(uuid4(), f"user:{ADA}", "posts:update", OBJECT), roles=()).covers_user(ADA)
 
 
+@pytest.mark.parametrize(
+    ("rule", "is_covered"),
+    [
+        (f"r.sub.id == '{ADA}'", False),
+        (f"'{ADA}' == r.sub.id and r.obj.published", False),
+        (f"r.obj.published or r.sub.id in ('{OBJECT}', '{ADA}')", False),
+        (f"not (r.sub.id is not '{ADA}')", False),
+        (f"r.sub.id != '{ME}'", False),
+        (f"r.sub.id == '{OBJECT}'", True),
+        (f"r.obj.owner_id == '{ADA}' and r.sub.id != None", True),
+        (OWN, True),
+    ],
+)
+def test_a_rule_about_certain_people_is_not_held_by_the_others(rule: str, *, is_covered: bool) -> None:
+    for_all = Grant(uuid4(), "role:everyone", "posts:update", rule=rule)
+
+    assert authority(for_all).covers_user(ADA) == is_covered
+    assert authority(for_all).covers([for_all]) == (rule == OWN), "to whomever it is given next"
+
+
 def test_what_is_withheld_from_somebody_puts_them_in_nobodys_way() -> None:
     firing = Grant(uuid4(), "role:chief", "users:delete")
     withheld = Grant(uuid4(), f"user:{ADA}", "users:delete", effect=DENY)

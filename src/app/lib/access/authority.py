@@ -45,7 +45,7 @@ class Authority:
             return True
         grants = self.policy.grants_for(user_id)
         return all(
-            grant.effect == DENY or self._holds(grant) or not self.policy.may(user_id, grant.permission)
+            grant.effect == DENY or self._holds(grant, user_id) or not self.policy.may(user_id, grant.permission)
             for grant in grants
         )
 
@@ -57,13 +57,17 @@ class Authority:
         """By the policy: given to them, inherited, or everyone's."""
         return self.user_id is not None and name in self.policy.roles_of(self.user_id)
 
-    def _holds(self, grant: Grant) -> bool:
-        """Always and for every object; or, of what allows, just this. A deny of theirs, of whatever, spoils it."""
+    def _holds(self, grant: Grant, holder: UUID | None = None) -> bool:
+        """Always and for every object; or, of what allows, just this. A deny of theirs, of whatever, spoils it.
+
+        `holder`: whose it is; None, whosever it may become.
+        """
         mine = self._own[grant.permission]
         if any(own.effect == DENY for own in mine):
             return False
-        return any(not own.is_conditional or _is_same(own, grant) for own in mine)
+        return any(not own.is_conditional or self._is_same(own, grant, holder) for own in mine)
 
-
-def _is_same(own: Grant, grant: Grant) -> bool:
-    return (own.object_id, own.rule, own.effect) == (grant.object_id, grant.rule, grant.effect)
+    def _is_same(self, own: Grant, grant: Grant, holder: UUID | None) -> bool:
+        """A rule about certain people gives one of them something, and the next who has it nothing."""
+        is_equal = (own.object_id, own.rule, own.effect) == (grant.object_id, grant.rule, grant.effect)
+        return is_equal and grant.named.isdisjoint({self.user_id, holder} if holder else grant.named)

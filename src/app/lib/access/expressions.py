@@ -62,6 +62,8 @@ class Expression:
     """Of subject and object, whose attributes have the declared types or are None."""
     sql: Callable[[Attributes, Mapping[str, Any]], Condition]
     """Of a subject and the columns that hold the attributes of objects."""
+    named: frozenset[Any] = frozenset()
+    """The constants with which who asks is compared: it says the same of all subjects that are none of these."""
 
 
 def parse(text: str, attributes: Mapping[str, type]) -> Expression:
@@ -183,6 +185,7 @@ def _joined(parts: list[Expression], *, every: bool) -> Expression:
     return Expression(
         is_met=lambda sub, obj: meet(part.is_met(sub, obj) for part in parts),
         sql=lambda sub, columns: join(empty, *[part.sql(sub, columns) for part in parts]),
+        named=frozenset().union(*[part.named for part in parts]),
     )
 
 
@@ -190,6 +193,7 @@ def _negated(inner: Expression) -> Expression:
     return Expression(
         is_met=lambda sub, obj: not inner.is_met(sub, obj),
         sql=lambda sub, columns: not_(inner.sql(sub, columns)),
+        named=inner.named,
     )
 
 
@@ -201,7 +205,9 @@ def _equal(one: Operand, other: Operand) -> Expression:
         same: Condition = left.is_not_distinct_from(right) if _may_be_null(left, right) else left == right
         return same
 
-    return Expression(is_met=lambda sub, obj: bool(one.of(sub, obj) == other.of(sub, obj)), sql=sql)
+    sides = ((one, other), (other, one))
+    named = frozenset(side.value for side, opposite in sides if opposite.source == "sub" and side.name is None)
+    return Expression(is_met=lambda sub, obj: bool(one.of(sub, obj) == other.of(sub, obj)), sql=sql, named=named)
 
 
 def _less(small: Operand, large: Operand, *, or_equal: bool) -> Expression:

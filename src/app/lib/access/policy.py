@@ -51,6 +51,12 @@ class Grant(NamedTuple):
     def resource(self) -> str:
         return self.permission.partition(":")[0]
 
+    @property
+    def named(self) -> frozenset[UUID]:
+        """The users about whom its rule says something else than about all others."""
+        expression = None if self.rule is None else _read(self.resource, self.rule)
+        return expression.named if expression else frozenset()
+
 
 class _Rule(NamedTuple):
     """A grant as Casbin is asked about it. `exact`: for a known object; `possible`: for objects of which nothing is
