@@ -185,6 +185,8 @@ class AccountService(Service[User]):
         address = old_address if changes.email is UNSET else canonical_email(changes.email)
         changed = differences(user, msgspec.structs.replace(changes, email=address))
         self._users.record_changes(user, changed)
+        if not changed:
+            self._audit.record(Action.USER_READ, subject=user)  # for the answer shows it
         if address != old_address:
             self._refuse_taken(address, user_id=user_id)
             user.email, user.is_verified = address, False
