@@ -174,7 +174,7 @@ def test_nobody_shuts_out_those_who_may_do_more_by_a_role_of_theirs(keel: Keel, 
             refused(client.put(f"/roles/{common}/parents/{part}")),
         ]
 
-    assert set(codes) == {"outranked"}
+    assert set(codes) <= {"outranked", "not_held"}
     assert keel.rows(POLICY) == before
 
 

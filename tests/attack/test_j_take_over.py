@@ -13,7 +13,8 @@ from app.server.resources import access_tokens
 from tests.attack.conftest import Keel
 from tests.attack.test_j_escalation import POLICY, Root, grant, refused
 from tests.attack.test_j_users import Person
-from tests.live import SECRET_KEY
+from tests.links import token_in
+from tests.live import PASSWORD, SECRET_KEY
 
 pytestmark = pytest.mark.e2e
 
@@ -74,6 +75,26 @@ def test_nobody_takes_over_an_account_of_which_a_rule_says_that_it_may_do_more(k
 
     with root.client() as client:
         client.delete(f"{path}/{answer.json()['id']}").raise_for_status()
+
+
+@pytest.mark.attack(66)
+def test_nobody_prepares_an_account_for_the_day_on_which_it_may_do_more(keel: Keel, root: Root) -> None:
+    support = root.give(Person(keel), root.make_role("users:read", "users:create", "users:update"))
+    ada, mine = Person(keel), f"{uuid4().hex}@example.com"
+    with support.client() as client:
+        client.patch(f"/users/{ada.id}", json={"email": mine, "is_verified": True}).raise_for_status()
+        link = token_in(keel.mail_to(mine, subject="Choose a password"))
+        client.post("/auth/password/reset", json={"token": link, "password": PASSWORD}).raise_for_status()
+        client.patch(f"/users/{ada.id}", json={"email": ada.email, "is_verified": True}).raise_for_status()
+
+        account = {"email": f"{uuid4().hex}@example.com", "first_name": "Ada", "last_name": "L"}
+        prepared = client.post("/users", json={**account, "password": PASSWORD})
+        invited = client.post("/users", json=account)
+        signed_in = client.post("/auth/login", json={"email": ada.email, "password": PASSWORD})
+
+    assert signed_in.status_code == 401
+    assert keel.mail_to(ada.email, subject="Choose a password")
+    assert (refused(prepared), invited.status_code) == ("outranked", 201)
 
 
 @pytest.mark.attack(66)

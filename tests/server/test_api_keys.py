@@ -100,7 +100,12 @@ def test_what_is_about_the_owners_own_account_is_closed_to_keys(app: Litestar) -
         if scope_of(route.handler, route.method) and private.match(route.path.removeprefix(API))
     }
 
-    assert open_routes == {"GET /users/me"}
+    assert open_routes == {
+        "GET /users/me",
+        "GET /users/me/permissions",
+        "GET /users/{user_id}/permissions",
+        "GET /users/{user_id}/roles",
+    }
     assert "users:delete" not in api_scopes(app)
 
 

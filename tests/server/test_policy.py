@@ -128,6 +128,17 @@ class RefusalError(ApplicationError):
     pass
 
 
+def test_a_change_reads_the_policy_only_when_this_process_has_another(app: Litestar, engine: Engine) -> None:
+    access = app.state.access
+    known = access.policy
+
+    assert app.state.database.write(lambda session: PolicyService(session).begin_change()) is known
+
+    write(engine, "UPDATE policy_versions SET number = number + 1")
+    begun = app.state.database.write(lambda session: PolicyService(session).begin_change())
+    assert (begun is known, begun.version) == (False, known.version + 1)
+
+
 def refused(session: Session) -> None:
     raise RefusalError
 

@@ -164,7 +164,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         pool_size=settings.db_pool_size,
         replica_urls=settings.replica_urls,
         echo=settings.db_echo,
-        session_info={"deliver": deliver_to(feed, cache_feed, policy_feed)},
+        session_info={"deliver": deliver_to(feed, cache_feed, policy_feed), "access": access},
     )
     cookies = session_cookies(settings, tokens)
     authentication = Authentication(tokens, revoked, (feed, policy_feed), cookies, api_keys)

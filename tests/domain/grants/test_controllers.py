@@ -166,3 +166,13 @@ def test_permissions_are_for_administrators_who_have_just_signed_in(
 
     codes = [(root.request(method, path, json=READ).json().get("code")) for method, path in calls]
     assert codes == [None, "reauthentication_required"] * 2 + ["reauthentication_required"] * 2
+
+
+def test_a_role_has_so_many_rules_on_a_permission_and_no_more(root: SignedIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.domain.grants.services.MAX_RULES", 2)
+
+    ruled = [root.post(ROLE, json={**READ, "rule": f"r.obj.id == '{UUID(int=number)}'"}) for number in range(3)]
+
+    assert [answer.status_code for answer in ruled] == [201, 201, 400]
+    assert ruled[2].json()["errors"][0]["field"] == "rule"
+    assert root.post(ROLE, json=READ).status_code == 201

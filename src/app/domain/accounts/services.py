@@ -158,11 +158,15 @@ class AccountService(Service[User]):
     def create_account(self, account: User, *, by: Principal | None = None) -> User:
         """As an administrator does; `by` is the one who asks. Without a password, its owner is asked to choose one.
 
-        Raises EmailTakenError; PermissionDeniedError for somebody who may not, or not any more.
+        Raises EmailTakenError; PermissionDeniedError for somebody who may not, or not any more; OutrankedError.
         """
         authority = self._access.authority_to_create(by)
         if account.is_superuser and not authority.is_unlimited:
             raise OutrankedError
+        if account.password_hash and not authority.is_unlimited:  # it would still be theirs when the account may more
+            raise OutrankedError(
+                "Only superusers choose somebody else's password. Leave it out: they are asked by mail."
+            )
         account.email = canonical_email(account.email)
         self._refuse_taken(account.email)
         self._users.create_account(account)
@@ -172,7 +176,8 @@ class AccountService(Service[User]):
         return account
 
     def update_account(self, user_id: UUID, changes: AccountUpdate, *, by: Principal | None = None) -> User:
-        """As an administrator does. What the account may no longer do ends at once.
+        """As an administrator does. What the account may no longer do ends at once; at a new address, everything does,
+        and a link for a password goes there.
 
         Raises NotFoundError, EmailTakenError, LastAdministratorError, PermissionDeniedError.
         """
@@ -196,8 +201,10 @@ class AccountService(Service[User]):
             self._users.end_access(user_id, reason="deactivated")
         elif was_administrator and not user.is_superuser:
             self._users.end_access(user_id, reason="demoted")
-        if user.email != old_address:
-            self._users.shut_out(user_id, reason="email_changed")
+        if user.email != old_address:  # otherwise one could move an account to oneself, and back with a password
+            user.password_hash = None
+            self._users.hand_over(user_id, reason="email_changed")
+            self._invite(user)
         return user
 
     def take_password(self, user_id: UUID, *, by: Principal | None = None) -> None:

@@ -18,6 +18,9 @@ from app.lib.access.resources import attribute_types
 from app.lib.db.service import Repository, Service
 from app.lib.errors import InvalidInputError
 
+MAX_RULES = 100
+"""Of one subject for one permission: lists ask PostgreSQL about each."""
+
 
 class GrantService(Service[PermissionGrant]):
     """Permissions of roles and of single users. As for `RoleService`; nobody changes their own."""
@@ -70,6 +73,8 @@ class GrantService(Service[PermissionGrant]):
             granted_by=authority.user_id,
         )
         _refuse_unheld(authority, row)
+        if row.rule is not None and self.count(*_is_beside(row)) >= MAX_RULES:
+            raise InvalidInputError(f"There are {MAX_RULES} rules on this permission already.", field="rule")
         if self.exists(*_is_the_same_as(row)):
             raise GrantExistsError
         self._record(Action.PERMISSION_GIVEN, row)
@@ -106,6 +111,13 @@ def _refuse_unheld(authority: Authority, row: PermissionGrant) -> None:
     grant = Grant(row.id, "", f"{row.resource}:{row.action}", row.object_id, row.rule, row.effect)
     if not authority.covers([grant]):
         raise NotHeldError
+
+
+def _is_beside(row: PermissionGrant) -> list[ColumnElement[bool]]:
+    """The rules of the same subject on the same permission."""
+    names = ("role_id", "user_id", "resource", "action")
+    same = [getattr(PermissionGrant, name).is_not_distinct_from(getattr(row, name)) for name in names]
+    return [*same, PermissionGrant.rule.is_not(None)]
 
 
 def _is_the_same_as(row: PermissionGrant) -> list[ColumnElement[bool]]:
