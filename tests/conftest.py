@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -24,7 +25,6 @@ from app.domain.access.services import POLICY_CHANGED, PolicyService
 from app.domain.sessions.models import UserSession
 from app.domain.sessions.services import principal_of
 from app.domain.users.models import User
-from app.lib.db.database import Database, reading_sessions, writing_sessions
 from app.lib.mail.mailer import Mailer
 from app.lib.settings import Settings
 from app.server.asgi import build_app
@@ -37,10 +37,20 @@ from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
 from tests.live import LiveServer, LiveWorker
+from tests.one_connection import OneConnection
 from tests.redis_server import RedisServer
 from tests.s3_server import S3Server
 
 API = "/api/v1"
+
+
+RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that share the tests must call them the same; one alone would not notice."""
+    if random := [item.nodeid for item in items if RANDOM_ID.search(item.nodeid)]:
+        raise pytest.UsageError(f"this test is called differently each time, by a random id: {random[0]}")
 
 
 @pytest.fixture(scope="session")
@@ -129,18 +139,6 @@ def connection(app: Litestar) -> Iterator[Connection]:
 def session(connection: Connection) -> Iterator[Session]:
     with Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session:
         yield session
-
-
-class OneConnection(Database):
-    """The database inside the test's transaction: every commit is a savepoint."""
-
-    def __init__(self, connection: Connection, session_info: dict[str, Any]) -> None:
-        self.engine = connection.engine
-        self._replicas = []
-        self._writer = writing_sessions(connection, join_transaction_mode="create_savepoint", info=session_info)
-        self._primary_reader = reading_sessions(connection)
-        self._primary_reader.configure(join_transaction_mode="create_savepoint")
-        self._readers = [self._primary_reader]
 
 
 @pytest.fixture

@@ -57,9 +57,9 @@ GET    /health/live                                               200
 GET    /health/ready                                              200
 GET    /items                                                     401 401 200 200 200 200 200 200 200
 POST   /items                                                     401 401 403 201 201 201 201 201 201
-GET    /items/{item_id}                                           401 401 200 404 404 404 404 200 200
-PATCH  /items/{item_id}                                           401 401 403 404 404 404 404 200 200
-DELETE /items/{item_id}                                           401 401 403 404 404 404 404 204 204
+GET    /items/{item_id}                                           401 401 200 404 404 404 200 200 200
+PATCH  /items/{item_id}                                           401 401 403 404 404 404 200 200 200
+DELETE /items/{item_id}                                           401 401 403 404 404 404 204 204 204
 GET    /jobs                                                      401 401 403 403 403 403 200 200 403
 GET    /jobs/dashboard                                            200
 GET    /jobs/dashboard/api/queues                                 401 401 403 403 403 403 200 200 403

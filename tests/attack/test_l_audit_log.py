@@ -247,11 +247,12 @@ def test_who_looks_at_other_people_is_seen(keel: Keel, about: Events, administra
     with administrator.client() as client:
         shown = client.get(f"/users/{ada.id}")
         head = client.head(f"/users/{ada.id}")
+        rights = [client.get(f"/users/{ada.id}/{what}") for what in ("roles", "permissions")]
         listed = client.get("/users", params={"q": ada.email})
         unchanged = client.patch(f"/users/{ada.id}", json={"first_name": shown.json()["first_name"]})
 
-    assert [answer.status_code for answer in (shown, head, listed, unchanged)] == [200] * 4
+    assert {answer.status_code for answer in (shown, head, *rights, listed, unchanged)} == {200}
     seen = [(event.actor_id, event.permission) for event in about(ada.email) if event.action == "user.read"]
-    assert seen == [*[(administrator.id, "users:read")] * 2, (administrator.id, "users:update")]
+    assert seen == [*[(administrator.id, "users:read")] * 4, (administrator.id, "users:update")]
     [event] = keel.rows("SELECT * FROM audit_events WHERE request_id = :id", id=listed.headers["X-Request-ID"])
     assert (event.action, event.details) == ("users.listed", {"q": ada.email, "offset": 0, "shown": 1})

@@ -8,7 +8,7 @@ from app.lib.access.authority import Authority
 from app.lib.access.policy import ALLOW, DENY, Grant, Policy
 
 pytestmark = pytest.mark.unit
-ME, ADA, OBJECT = uuid4(), uuid4(), uuid4()
+ME, ADA, OBJECT = (UUID(int=number) for number in range(1, 4))
 OWN = "r.obj.owner_id == r.sub.id"
 
 

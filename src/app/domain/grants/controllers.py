@@ -60,7 +60,7 @@ class UserPermissionController(Controller):
     path = "/users/{user_id:uuid}/permissions"
     tags = ["roles"]
 
-    @get(guards=[requires(Permission.USERS_READ)], scope="users")
+    @get(guards=[requires(Permission.USERS_READ)], scope="users", records=True)
     def list_user_permissions(
         self,
         user_id: FromPath[UUID],

@@ -6,6 +6,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from app.domain.items.models import Item
 from app.domain.items.schemas import ItemCreate, ItemRead, ItemSort, ItemUpdate
 from app.domain.items.services import ItemService, visible_to
+from app.lib.access.control import Access
 from app.lib.access.guards import CurrentUser, authenticated
 from app.lib.pagination import Page, PageQuery, contains
 from app.lib.routing import delete, get, patch, post
@@ -22,6 +23,7 @@ class ItemController(Controller):
         self,
         items: ItemService,
         me: CurrentUser,
+        access: Access,
         page: PageQuery,
         sort: FromQuery[ItemSort] = "-created_at",
     ) -> Page[ItemRead]:
@@ -30,7 +32,7 @@ class ItemController(Controller):
         Administrators see everybody's. A time without an offset is taken as UTC.
         """
         text = contains(page.q, Item.title, Item.description)
-        return items.page(visible_to(me), text, page=page, sort=sort, into=ItemRead)
+        return items.page(visible_to(me, access), text, page=page, sort=sort, into=ItemRead)
 
     @post()
     def create_item(self, data: JSONBody[ItemCreate], items: ItemService, me: CurrentUser) -> ItemRead:
@@ -39,18 +41,18 @@ class ItemController(Controller):
         return ItemRead.of(items.create(item))
 
     @get("/{item_id:uuid}")
-    def get_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser) -> ItemRead:
+    def get_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser, access: Access) -> ItemRead:
         """Show an item."""
-        return ItemRead.of(items.get_visible(item_id, me))
+        return ItemRead.of(items.get_visible(item_id, me, access))
 
     @patch("/{item_id:uuid}")
     def update_item(
-        self, item_id: FromPath[UUID], data: JSONBody[ItemUpdate], items: ItemService, me: CurrentUser
+        self, item_id: FromPath[UUID], data: JSONBody[ItemUpdate], items: ItemService, me: CurrentUser, access: Access
     ) -> ItemRead:
         """Change an item. Fields that are left out stay as they are."""
-        return ItemRead.of(items.apply(items.get_visible(item_id, me), data))
+        return ItemRead.of(items.apply(items.get_visible(item_id, me, access), data))
 
     @delete("/{item_id:uuid}")
-    def delete_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser) -> None:
+    def delete_item(self, item_id: FromPath[UUID], items: ItemService, me: CurrentUser, access: Access) -> None:
         """Delete an item."""
-        items.remove(items.get_visible(item_id, me))
+        items.remove(items.get_visible(item_id, me, access))

@@ -76,7 +76,7 @@ class UserRoleController(Controller):
     path = "/users/{user_id:uuid}/roles"
     tags = ["roles"]
 
-    @get(guards=[requires(Permission.USERS_READ)], scope="users")
+    @get(guards=[requires(Permission.USERS_READ)], scope="users", records=True)
     def list_user_roles(
         self,
         user_id: FromPath[UUID],

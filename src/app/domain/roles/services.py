@@ -23,11 +23,10 @@ from app.domain.users.models import User
 from app.lib.access.authority import Authority
 from app.lib.access.control import AccessControl
 from app.lib.access.guards import Principal
-from app.lib.access.policy import EVERYONE
+from app.lib.access.policy import ADMIN, EVERYONE
 from app.lib.db.service import Repository, Service
 from app.lib.errors import InvalidInputError, NotFoundError
 
-ADMIN = "admin"
 MAX_LEVELS = 10
 """From a role to the farthest from which it inherits, both counted."""
 
@@ -172,8 +171,10 @@ class AssignmentService(Service[RoleAssignment]):
         self._record(Action.ROLE_TAKEN, user_id, role)
 
     def find_visible_user(self, user_id: UUID, me: Principal, access: AccessControl) -> User:
-        """Raises NotFoundError."""
-        return self._find_user(user_id, access.where(me, Permission.USERS_READ, User))
+        """Somebody whose rights are looked at, which is recorded. Raises NotFoundError."""
+        user = self._find_user(user_id, access.where(me, Permission.USERS_READ, User))
+        AuditService(self.session).record(Action.USER_READ, subject=user)
+        return user
 
     def find_user(self, user_id: UUID, authority: Authority) -> User:
         """Somebody else's account, whose rights may be changed. Raises NotFoundError, PermissionDeniedError."""

@@ -22,6 +22,8 @@ from app.lib.access.resources import attribute_types
 ALLOW, DENY = "allow", "deny"
 EVERYONE = "everyone"
 """The role that everybody who is signed in holds."""
+ADMIN = "admin"
+"""The role of administrators. Like that one, it cannot be deleted."""
 REMEMBERED = 20_000
 """Decisions, of which each needs about half a kilobyte."""
 READ_RULES = 10_000
