@@ -27,10 +27,3 @@ def test_a_refused_body_breaks_no_later_request(
         answers = [client.post("/items", content=in_pieces(body) if chunked else body, headers=JSON) for _ in range(80)]
 
     assert {answer.status_code for answer in answers} == {401}
-
-
-def test_a_small_body_keeps_the_connection(start_server: Callable[..., LiveServer], live_database: URL) -> None:
-    with start_server(live_database).client() as client:
-        answer = client.post("/items", json={"title": "x"})
-
-    assert (answer.status_code, answer.headers.get("connection")) == (401, None)
