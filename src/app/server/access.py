@@ -18,7 +18,7 @@ from app.domain.users.services import UserService
 from app.lib.access.expressions import ExpressionError, parse
 from app.lib.access.guards import guarded_routes, scope_of
 from app.lib.access.policy import ALLOW, Policy
-from app.lib.access.resources import attribute_types
+from app.lib.access.resources import attribute_types, typed
 from app.lib.db.database import Database
 from app.lib.errors import InvalidInputError, NotFoundError
 from app.server.policy_documents import GrantDocument, PolicyDocument
@@ -122,11 +122,10 @@ def _policy_in(document: bytes) -> Policy:
 
 def _decide(policy: Policy, row: Row[Any]) -> bool:
     """As it was asked: about an object, or about anything."""
-    types = attribute_types(Permission(row.permission).resource)
-    if not row.attributes or not types:
+    resource = Permission(row.permission).resource
+    if not row.attributes or not attribute_types(resource):
         return policy.may(row.actor_id, row.permission)
-    known = {name: msgspec.convert(row.attributes.get(name), types[name] | None) for name in types}
-    return policy.allows(row.actor_id, row.permission, known)
+    return policy.allows(row.actor_id, row.permission, typed(resource, row.attributes))
 
 
 def _grants(stored: PolicyDocument) -> Iterator[tuple[str, GrantDocument]]:

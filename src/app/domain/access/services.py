@@ -20,7 +20,7 @@ from app.lib.access.control import AccessControl
 from app.lib.access.expressions import Attributes
 from app.lib.access.guards import Principal
 from app.lib.access.policy import DENY, EVERYONE, Grant, Policy
-from app.lib.access.resources import attribute_types, attributes_of, models
+from app.lib.access.resources import attribute_types, attributes_of, models, typed
 from app.lib.db.service import Repository, Service
 from app.lib.db.unit_of_work import AnySession
 from app.lib.errors import InvalidInputError, NotFoundError, PermissionDeniedError
@@ -205,11 +205,10 @@ class ExplanationService(Service[User]):
         """Of the object in question, as rules see it."""
         if question.object is None:
             return None
-        types = attribute_types(question.resource)
-        if not types:
+        if not attribute_types(question.resource):
             raise InvalidInputError(f"{question.resource} have no objects.", field="object")
         if isinstance(question.object, dict):
-            return _typed(question.object, types)
+            return _typed(question.resource, question.object)
         row = self.session.get(models()[question.resource], question.object)
         if row is None:
             raise NotFoundError("There is no such object.")
@@ -264,11 +263,12 @@ def permissions_of(me: Principal, policy: Policy) -> MyPermissionsRead:
     )
 
 
-def _typed(values: Mapping[str, Any], types: Mapping[str, type]) -> Attributes:
-    """Those that are left out are nothing. Raises InvalidInputError."""
+def _typed(resource: str, values: Mapping[str, Any]) -> Attributes:
+    """Raises InvalidInputError."""
+    types = attribute_types(resource)
     if unknown := sorted(values.keys() - types.keys()):
         raise InvalidInputError(f"There is no {unknown[0]!r:.60}. There are: {', '.join(types)}.", field="object")
     try:
-        return {name: msgspec.convert(values.get(name), types[name] | None) for name in types}
+        return typed(resource, values)
     except msgspec.ValidationError as error:
         raise InvalidInputError(str(error), field="object") from error

@@ -4,7 +4,6 @@ from sqlalchemy import ColumnElement
 
 from app.domain.access.errors import NotHeldError
 from app.domain.access.models import PermissionGrant, permission_of
-from app.domain.access.services import PolicyService
 from app.domain.audit.models import Action
 from app.domain.audit.services import AuditService
 from app.domain.grants.errors import GrantExistsError
@@ -18,6 +17,10 @@ from app.lib.access.resources import attribute_types
 from app.lib.db.service import Repository, Service
 from app.lib.errors import InvalidInputError
 
+PLACE = ("role_id", "user_id", "resource", "action")
+"""Whose permission a grant is, and which."""
+TERMS = ("object_id", "rule", "effect")
+"""What it says of that."""
 MAX_RULES = 100
 """Of one subject for one permission: lists ask PostgreSQL about each."""
 
@@ -32,30 +35,22 @@ class GrantService(Service[PermissionGrant]):
 
     def grant_to_role(self, name: str, data: PermissionCreate, *, by: Principal | None) -> PermissionGrant:
         """Raises NotFoundError, InvalidInputError, GrantExistsError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        roles = RoleService(self.session)
-        role = roles.find(name)
-        roles.refuse_change(role, authority)
+        role, authority = RoleService(self.session).begin_change(name, by=by)
         return self._grant(data, authority, role_id=role.id)
 
     def take_from_role(self, name: str, grant_id: UUID, *, by: Principal | None) -> None:
         """Raises NotFoundError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        roles = RoleService(self.session)
-        role = roles.find(name)
-        roles.refuse_change(role, authority)
+        role, authority = RoleService(self.session).begin_change(name, by=by)
         self._take(authority, PermissionGrant.id == grant_id, PermissionGrant.role_id == role.id)
 
     def grant_to_user(self, user_id: UUID, data: PermissionCreate, *, by: Principal | None) -> PermissionGrant:
         """Raises NotFoundError, InvalidInputError, GrantExistsError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        AssignmentService(self.session).find_user(user_id, authority)
+        authority = AssignmentService(self.session).begin_change(user_id, by=by)
         return self._grant(data, authority, user_id=user_id)
 
     def take_from_user(self, user_id: UUID, grant_id: UUID, *, by: Principal | None) -> None:
         """Raises NotFoundError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        AssignmentService(self.session).find_user(user_id, authority)
+        authority = AssignmentService(self.session).begin_change(user_id, by=by)
         self._take(authority, PermissionGrant.id == grant_id, PermissionGrant.user_id == user_id)
 
     def _grant(
@@ -73,9 +68,10 @@ class GrantService(Service[PermissionGrant]):
             granted_by=authority.user_id,
         )
         _refuse_unheld(authority, row)
-        if row.rule is not None and self.count(*_is_beside(row)) >= MAX_RULES:
+        beside = _agrees_with(row, *PLACE)
+        if row.rule is not None and self.count(*beside, PermissionGrant.rule.is_not(None)) >= MAX_RULES:
             raise InvalidInputError(f"There are {MAX_RULES} rules on this permission already.", field="rule")
-        if self.exists(*_is_the_same_as(row)):
+        if self.exists(*_agrees_with(row, *PLACE, *TERMS)):
             raise GrantExistsError
         self._record(Action.PERMISSION_GIVEN, row)
         return self.create(row)
@@ -88,7 +84,7 @@ class GrantService(Service[PermissionGrant]):
 
     def _record(self, action: Action, row: PermissionGrant) -> None:
         subject = ("role", row.role_id) if row.role_id else ("user", row.user_id)
-        what = {name: getattr(row, name) for name in ("resource", "action", "object_id", "rule", "effect")}
+        what = {name: getattr(row, name) for name in ("resource", "action", *TERMS)}
         AuditService(self.session).record(action, subject=subject, details=what)
 
 
@@ -113,13 +109,5 @@ def _refuse_unheld(authority: Authority, row: PermissionGrant) -> None:
         raise NotHeldError
 
 
-def _is_beside(row: PermissionGrant) -> list[ColumnElement[bool]]:
-    """The rules of the same subject on the same permission."""
-    names = ("role_id", "user_id", "resource", "action")
-    same = [getattr(PermissionGrant, name).is_not_distinct_from(getattr(row, name)) for name in names]
-    return [*same, PermissionGrant.rule.is_not(None)]
-
-
-def _is_the_same_as(row: PermissionGrant) -> list[ColumnElement[bool]]:
-    names = ("role_id", "user_id", "resource", "action", "object_id", "rule", "effect")
+def _agrees_with(row: PermissionGrant, *names: str) -> list[ColumnElement[bool]]:
     return [getattr(PermissionGrant, name).is_not_distinct_from(getattr(row, name)) for name in names]

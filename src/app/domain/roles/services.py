@@ -66,9 +66,7 @@ class RoleService(Service[Role]):
 
     def remove_role(self, name: str, *, by: Principal | None) -> None:
         """With its permissions; whoever had it has it no more. Raises NotFoundError, ProtectedRoleError."""
-        authority = self._policies.begin_change_by(by)
-        role = self.find(name)
-        self.refuse_change(role, authority, permission=Permission.ROLES_DELETE)
+        role, _ = self.begin_change(name, by=by, permission=Permission.ROLES_DELETE)
         if name in {ADMIN, EVERYONE}:
             raise ProtectedRoleError
         self._record(Action.ROLE_DELETED, role)
@@ -78,7 +76,7 @@ class RoleService(Service[Role]):
         """Nothing happens when it is one already. Raises NotFoundError, RoleCircleError, TooDeepRolesError."""
         authority = self._policies.begin_change_by(by)
         role, above = self.find(name), self.find(parent)
-        self.refuse_change(role, authority)
+        self._refuse_change(role, authority)
         self._link(role, above, authority)
         self._refuse_depth()
         return self._fresh(role)
@@ -87,13 +85,22 @@ class RoleService(Service[Role]):
         """Raises NotFoundError, also when it is none."""
         authority = self._policies.begin_change_by(by)
         role, above = self.find(name), self.find(parent)
-        self.refuse_change(role, authority)
+        self._refuse_change(role, authority)
         link = delete(RoleParent).where(RoleParent.role_id == role.id, RoleParent.parent_id == above.id)
         if self.session.scalar(link.returning(RoleParent.id)) is None:
             raise NotFoundError
         self._record(Action.ROLE_PARENT_REMOVED, role, parent=parent)
 
-    def refuse_change(
+    def begin_change(
+        self, name: str, *, by: Principal | None, permission: Permission = Permission.ROLES_UPDATE
+    ) -> tuple[Role, Authority]:
+        """The role, and what the one who asks may give and take. Raises NotFoundError, PermissionDeniedError."""
+        authority = self._policies.begin_change_by(by)
+        role = self.find(name)
+        self._refuse_change(role, authority, permission=permission)
+        return role, authority
+
+    def _refuse_change(
         self, role: Role, authority: Authority, *, permission: Permission = Permission.ROLES_UPDATE
     ) -> None:
         """Raises PermissionDeniedError, also for a role that may do more than they: otherwise they could withhold from
@@ -151,8 +158,7 @@ class AssignmentService(Service[RoleAssignment]):
 
     def assign(self, user_id: UUID, name: str, *, by: Principal | None) -> RoleAssignment:
         """Nothing happens when they have it already. Raises NotFoundError, EverybodysRoleError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        self.find_user(user_id, authority)
+        authority = self.begin_change(user_id, by=by)
         role = self._find_role(name, authority)
         if found := self.get_one_or_none(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id):
             return found
@@ -161,8 +167,7 @@ class AssignmentService(Service[RoleAssignment]):
 
     def withdraw(self, user_id: UUID, name: str, *, by: Principal | None) -> None:
         """Raises NotFoundError, also when they do not have it; EverybodysRoleError."""
-        authority = PolicyService(self.session).begin_change_by(by)
-        self.find_user(user_id, authority)
+        authority = self.begin_change(user_id, by=by)
         role = self._find_role(name, authority)
         found = self.get_one_or_none(RoleAssignment.user_id == user_id, RoleAssignment.role_id == role.id)
         if found is None:
@@ -176,14 +181,16 @@ class AssignmentService(Service[RoleAssignment]):
         AuditService(self.session).record(Action.USER_READ, subject=user)
         return user
 
-    def find_user(self, user_id: UUID, authority: Authority) -> User:
-        """Somebody else's account, whose rights may be changed. Raises NotFoundError, PermissionDeniedError."""
+    def begin_change(self, user_id: UUID, *, by: Principal | None) -> Authority:
+        """Of the rights of somebody else. Returns what the one who asks may give and take. Raises NotFoundError,
+        PermissionDeniedError."""
+        authority = PolicyService(self.session).begin_change_by(by)
         user = self._find_user(user_id)
         authority.check(Permission.USERS_UPDATE, user)
         if authority.user_id == user_id:
             raise OwnRightsError
         refuse_outranked(authority, user)
-        return user
+        return authority
 
     def _find_user(self, user_id: UUID, *where: ColumnElement[bool]) -> User:
         user = self.session.scalar(select(User).where(User.id == user_id, is_not_closed(), *where))

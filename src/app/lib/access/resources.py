@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from app.lib.access.expressions import ATTRIBUTE_TYPES
 from app.lib.db.models import Model
 
@@ -35,6 +37,15 @@ def attribute_types(resource: str) -> Mapping[str, type]:
 def attributes_of(row: Model) -> Mapping[str, Any]:
     """Plain values, as rules see them."""
     return {name: getattr(row, name) for name in ("id", *row.access_attributes)}
+
+
+def typed(resource: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of an object as `attributes_of` gives them, from JSON. Those that are left out are None.
+
+    Raises msgspec.ValidationError.
+    """
+    types = attribute_types(resource)
+    return {name: msgspec.convert(values.get(name), kind | None) for name, kind in types.items()}
 
 
 @functools.cache
