@@ -12,9 +12,11 @@ from secrets import token_urlsafe
 from textwrap import dedent
 
 import pytest
+from litestar import Litestar
 from sqlalchemy import URL, NullPool, create_engine, text
 
 from app.lib.settings import CHECKOUT, Settings, _production_faults
+from tests.command_line import CommandLine
 from tests.live import LiveServer
 
 DOCUMENTS = [CHECKOUT / name for name in ("README.md", "STYLE.md", "CHANGELOG.md")]
@@ -178,16 +180,12 @@ def test_every_command_of_manage_py_is_named_in_its_help() -> None:
     assert OWN_COMMANDS & set(named_commands()) <= set(described.split())
 
 
-@pytest.mark.e2e
+@pytest.mark.integration
 @pytest.mark.parametrize("command", sorted(set(named_commands()) - OWN_COMMANDS))
-def test_every_command_that_is_named_exists_with_its_options(command: str, tmp_path: Path) -> None:
-    litestar = Path(sys.executable).with_name("litestar")
-    environment = os.environ | {"APP_ENV": "test", "LOCAL_DIR": str(tmp_path), "COLUMNS": "200"}
+def test_every_command_that_is_named_exists_with_its_options(command: str, app: Litestar) -> None:
+    code, help_text = CommandLine(app)(*command.split(), "--help")
 
-    help_text = subprocess.check_output(
-        [litestar, *command.split(), "--help"], cwd=CHECKOUT, env=environment, text=True, timeout=60
-    )
-
+    assert code == 0, help_text
     assert named_commands()[command] <= set(re.findall(r"--?[\w-]+", help_text))
 
 

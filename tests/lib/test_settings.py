@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from app.lib.settings import Settings, UnsafeSettingsError
+from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.server.asgi import read_settings
 
 pytestmark = pytest.mark.unit
 
@@ -197,7 +199,16 @@ def test_a_default_page_larger_than_the_maximum_is_refused() -> None:
         Settings(_env_file=None, secret_key="x", default_page_size=200)
 
 
-@pytest.mark.e2e
+@pytest.fixture
+def unread_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """They are read at the next call, and forgotten after the test."""
+    monkeypatch.setenv("LOCAL_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.mark.usefixtures("unread_settings")
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
@@ -208,15 +219,28 @@ def test_a_default_page_larger_than_the_maximum_is_refused() -> None:
         ({"EMAILS_FROM_EMAIL": "Keel <a@b.test>"}, "EMAILS_FROM_EMAIL: not an address: A display name"),
     ],
 )
-def test_a_process_with_bad_settings_ends_with_plain_lines(
-    environment: dict[str, str], line: str, tmp_path: Path
+def test_bad_settings_are_said_in_plain_lines(
+    environment: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as ended:
+        read_settings()
+
+    assert any(said.startswith(line) for said in str(ended.value).splitlines())
+
+
+@pytest.mark.e2e
+def test_a_process_with_bad_settings_ends_with_plain_lines(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from app.server.asgi import create_app; create_app()"]
 
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, env={"APP_ENV": "production"}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
 
     assert ended.returncode == 1
-    assert line in ended.stderr
+    assert ended.stderr.startswith("SECRET_KEY is missing: ")
     assert "Traceback" not in ended.stderr
 
 

@@ -1,27 +1,23 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import URL
 
-pytestmark = pytest.mark.e2e
-LITESTAR = Path(sys.executable).with_name("litestar")
+from app.lib.settings import Settings
+from tests.command_line import CommandLine, command_line
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def environment(live_database: URL, tmp_path: Path) -> dict[str, str]:
-    url = live_database.render_as_string(hide_password=False)
-    return {**os.environ, "APP_ENV": "test", "LOCAL_DIR": str(tmp_path), "DATABASE_URL": url}
+def litestar(settings: Settings, live_database: URL) -> Iterator[CommandLine]:
+    with command_line(settings, live_database) as litestar:
+        yield litestar
 
 
-def test_accounts_are_made_listed_and_deactivated(environment: dict[str, str]) -> None:
+def test_accounts_are_made_listed_and_deactivated(litestar: CommandLine) -> None:
     def users(*arguments: str) -> str:
-        ended = subprocess.run(
-            [LITESTAR, "users", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-        return " ".join((ended.stdout + ended.stderr).replace("│", " ").split())
+        return " ".join(litestar("users", *arguments)[1].split())
 
     name = ("--first-name", "Ada", "--last-name", "Lovelace")
     assert users("create", "Ada@example.com", *name).startswith("Created Ada@example.com with the password ")
