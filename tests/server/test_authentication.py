@@ -138,7 +138,7 @@ def processes(
         return look_up(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.5)
+    monkeypatch.setattr("app.server.lifespan.START_PATIENCE", 0.5)
     own = settings.model_copy(update={"redis_url": "redis://redis.test"})
     with TestClient(build_app(own, live_database)) as here, TestClient(build_app(own, live_database)) as there:
         yield here, there

@@ -54,7 +54,7 @@ def test_an_application_may_be_started_again(live_database: URL, settings: Setti
 
 
 def test_without_a_database_it_is_alive_but_not_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.1)
+    monkeypatch.setattr("app.server.lifespan.START_PATIENCE", 0.1)
 
     with TestClient(build_app(settings, "postgresql+psycopg://nobody@127.0.0.1:1/nowhere")) as client:
         ready = client.get("/health/ready")

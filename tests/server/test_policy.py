@@ -180,7 +180,7 @@ def test_a_change_that_is_not_committed_is_neither_stored_nor_believed(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.server.asgi.START_PATIENCE", 0.1)
+    monkeypatch.setattr("app.server.lifespan.START_PATIENCE", 0.1)
 
 
 @pytest.mark.usefixtures("impatient")

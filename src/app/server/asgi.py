@@ -1,11 +1,7 @@
 """The application, put together. `create_app` is what Granian, the command line and the tests call."""
 
-import asyncio
 import functools
 import gc
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
@@ -41,7 +37,7 @@ from app.domain.totp.controllers import MyTotpController
 from app.lib.access.control import AccessControl
 from app.lib.access.guards import api_scopes, guarded_routes
 from app.lib.access.resources import check_attributes
-from app.lib.admission import Gate, check_gates
+from app.lib.admission import check_gates
 from app.lib.csrf import CSRF_HEADER
 from app.lib.db.database import Database
 from app.lib.events import EventFeed, deliver_to
@@ -56,11 +52,11 @@ from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.confirmation_pages import confirmation_pages
 from app.server.dashboard import job_dashboard
-from app.server.denials import Denials
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
-from app.server.health import HealthController, Readiness
+from app.server.health import HealthController
 from app.server.jobs import build_worker
+from app.server.lifespan import gates, running
 from app.server.logs import configure_logging
 from app.server.mailbox import MAILBOX_PATH, MailboxController
 from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
@@ -68,8 +64,8 @@ from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.policy import PolicyFollower
 from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
-from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimiter, RateLimits
-from app.server.request import Receptions, StrictRequest, receive_form
+from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimits
+from app.server.request import StrictRequest, receive_form
 from app.server.resources import access_tokens, build_cache, build_mailer, dependencies, session_cookies
 
 CONTROLLERS = [
@@ -107,16 +103,6 @@ EXPOSED_HEADERS = [
     *RATE_LIMIT_HEADERS,
 ]
 """What scripts of other origins may read."""
-LOGIN_QUEUE = 100
-LOGIN_PATIENCE = 2.0
-STORAGE_QUEUE = 100
-STORAGE_PATIENCE = 5.0
-PROVIDER_QUEUE = 50
-PROVIDER_PATIENCE = 5.0
-KEY_QUEUE = 100
-KEY_PATIENCE = 2.0
-START_PATIENCE = 5.0
-"""Seconds that start-up waits for the first news of revoked sessions and of the cache; then it goes on without."""
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -247,51 +233,3 @@ def envelope(app: Any, settings: Settings) -> Any:
     if not settings.trusted_proxies:
         return wrapped
     return wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
-
-
-def gates(settings: Settings) -> dict[str, Gate]:
-    """A slow bucket may keep half of the threads waiting, and a slow provider, too; one picture is drawn at a time;
-    unknown API keys are looked up one by one."""
-    half = max(1, settings.db_pool_size // 2)
-    return {
-        "passwords": Gate(width=settings.password_hash_concurrency, queue=LOGIN_QUEUE, patience=LOGIN_PATIENCE),
-        "storage": Gate(width=half, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
-        "api_keys": Gate(width=1, queue=KEY_QUEUE, patience=KEY_PATIENCE),
-        "pictures": Gate(width=1, queue=STORAGE_QUEUE, patience=STORAGE_PATIENCE),
-        "providers": Gate(width=half, queue=PROVIDER_QUEUE, patience=PROVIDER_PATIENCE),
-    }
-
-
-def running(url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFeed) -> Any:
-    """What lives from start to stop; an application may be started again. `needed`: the feeds without which nobody is
-    let in, as the readiness names them.
-
-    The cache asks Redis when it hears something, so it has a feed of its own: no Redis delays a revocation.
-    """
-    feeds = (*needed.values(), cache_feed)
-
-    @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        settings: Settings = app.state.settings
-        app.state.gates = gates(settings)
-        app.state.receptions = Receptions()
-        threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
-        app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
-        limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
-        in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()
-        readiness = app.state.readiness = Readiness(url, needed, *in_redis)
-        denials = app.state.denials = Denials(app.state.database, app.state)
-        try:
-            await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds])
-            yield
-        finally:
-            await denials.close()
-            await asyncio.gather(*[asyncio.to_thread(one.stop) for one in feeds])
-            await asyncio.to_thread(threads.shutdown)
-            readiness.close()
-            await limiter.close()
-            app.state.cache.close()
-            app.state.policy_follower.close()
-            app.state.database.dispose()
-
-    return lifespan
