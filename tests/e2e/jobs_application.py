@@ -16,6 +16,7 @@ from app.lib.routing import post
 from app.lib.schema import Schema
 from app.server import asgi
 from app.server import jobs as server_jobs
+from app.server.controllers import CONTROLLERS
 
 APPLICATION = "tests.e2e.jobs_application:create_app"
 TABLES = """
@@ -60,6 +61,6 @@ def create_tables(url: URL) -> None:
 
 
 def create_app() -> Litestar:
-    asgi.CONTROLLERS.append(RequestController)
+    CONTROLLERS.append(RequestController)
     server_jobs.JOB_MODULES.append(sys.modules[__name__])
     return asgi.create_app()

@@ -17,7 +17,8 @@ from app.lib.dependencies import Caching
 from app.lib.routing import get, put
 from app.lib.schema import Line, Schema
 from app.lib.settings import Settings
-from app.server.asgi import CONTROLLERS, build_app
+from app.server.asgi import build_app
+from app.server.controllers import CONTROLLERS
 from tests.live import PASSWORD, wait_until
 
 pytestmark = pytest.mark.integration

@@ -15,25 +15,6 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
-from app.domain.access.controllers import ExplanationController, MyPermissionController
-from app.domain.accounts.controllers import (
-    ConfirmationController,
-    MeController,
-    UserAccessController,
-    UserController,
-)
-from app.domain.api_keys.controllers import ApiKeyController
-from app.domain.audit.controllers import AuditController
-from app.domain.files.controllers import AvatarController, FileController, MyAvatarController
-from app.domain.grants.controllers import RolePermissionController, UserPermissionController
-from app.domain.identities.controllers import MyIdentityController, ProviderController
-from app.domain.items.controllers import ItemController
-from app.domain.jobs.controllers import JobController, JobDashboardController
-from app.domain.posts.controllers import PostController
-from app.domain.registrations.controllers import RegistrationController
-from app.domain.roles.controllers import RoleController, UserRoleController
-from app.domain.sessions.controllers import AuthController, CookieController, MySessionController
-from app.domain.totp.controllers import MyTotpController
 from app.lib.access.control import AccessControl
 from app.lib.access.guards import api_scopes, guarded_routes
 from app.lib.access.resources import check_attributes
@@ -51,6 +32,7 @@ from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
 from app.server.confirmation_pages import confirmation_pages
+from app.server.controllers import CONTROLLERS
 from app.server.dashboard import job_dashboard
 from app.server.envelope import Envelope
 from app.server.errors import answer_error
@@ -67,36 +49,6 @@ from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimits
 from app.server.request import StrictRequest, receive_form
 from app.server.resources import access_tokens, build_cache, build_mailer, dependencies, session_cookies
-
-CONTROLLERS = [
-    RegistrationController,
-    ConfirmationController,
-    AuthController,
-    ProviderController,
-    MyIdentityController,
-    CookieController,
-    MySessionController,
-    MeController,
-    MyTotpController,
-    ApiKeyController,
-    UserController,
-    UserAccessController,
-    RoleController,
-    RolePermissionController,
-    UserRoleController,
-    UserPermissionController,
-    MyPermissionController,
-    ExplanationController,
-    ItemController,
-    PostController,
-    JobController,
-    JobDashboardController,
-    AuditController,
-    FileController,
-    MyAvatarController,
-    AvatarController,
-]
-"""A new feature's controllers are added here, and nowhere else."""
 
 EXPOSED_HEADERS = [
     *("X-Request-ID", "Retry-After", "Server-Timing", "ETag", "Content-Range", "Content-Disposition", CSRF_HEADER),
