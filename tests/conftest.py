@@ -36,7 +36,7 @@ from tests.browser import open_browser
 from tests.factories.sessions import UserSessionFactory
 from tests.factories.users import UserFactory
 from tests.inline_jobs import InlineJobs
-from tests.live import LiveServer, LiveWorker
+from tests.live import LiveServer, LiveWorker, running_processes
 from tests.one_connection import OneConnection
 from tests.redis_server import RedisServer
 from tests.s3_server import S3Server
@@ -243,17 +243,8 @@ class SignedIn:
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a process of the application against a database. Stopped after the test."""
-    processes: list[LiveServer | LiveWorker] = []
-
-    def start(kind: type[LiveServer] | type[LiveWorker], url: URL, **options: Any) -> LiveServer | LiveWorker:
-        process = kind(url, log=tmp_path / f"{kind.__name__}-{len(processes)}.log", **options)
-        processes.append(process)
-        process.start()
-        return process
-
-    yield start
-    for process in reversed(processes):
-        process.stop()
+    with running_processes(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -145,6 +146,24 @@ class LiveServer(LiveProcess):
             answer = client.post("/auth/login", json={"email": email, "password": PASSWORD}).raise_for_status()
         tokens: dict[str, str] = answer.json()
         return tokens
+
+
+@contextmanager
+def running_processes(directory: Path) -> Iterator[Callable[..., Any]]:
+    """`start(LiveServer, url, workers=2)`: what is started writes its log there, and is stopped at the end."""
+    processes: list[LiveServer | LiveWorker] = []
+
+    def start(kind: type[LiveServer] | type[LiveWorker], url: URL, **options: Any) -> LiveServer | LiveWorker:
+        process = kind(url, log=directory / f"{kind.__name__}-{len(processes)}.log", **options)
+        processes.append(process)
+        process.start()
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in reversed(processes):
+            process.stop()
 
 
 def free_port() -> int:

@@ -17,29 +17,33 @@ pytestmark = pytest.mark.e2e
 NEW = "an analytical engine"
 
 
-@pytest.fixture
-def server(
-    start_server: Callable[..., LiveServer],
-    start_worker: Callable[..., LiveWorker],
-    live_database: URL,
-    tmp_path: Path,
-) -> LiveServer:
+@pytest.fixture(scope="module")
+def local_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("local")
+
+
+@pytest.fixture(scope="module")
+def server(start_shared: Callable[..., LiveServer], shared_database: URL, local_directory: Path) -> LiveServer:
     """As `up` runs it, where nobody signs in before the address is verified."""
     port = free_port()
     settings = {
         "app_env": "development",
         "public_url": f"http://127.0.0.1:{port}",
-        "local_dir": tmp_path / "local",
+        "local_dir": local_directory,
         "mail_backend": "file",
         "require_verified_email": "true",
     }
-    start_worker(live_database, **settings)
-    return start_server(live_database, port=port, **settings)
+    start_shared(LiveWorker, shared_database, **settings)
+    return start_shared(LiveServer, shared_database, port=port, **settings)
 
 
 def login(server: LiveServer, email: str, password: str) -> int:
     with server.client() as client:
         return client.post("/auth/login", json={"email": email, "password": password}).status_code
+
+
+def newest_recipient(folder: MailFolder) -> str | None:
+    return next((mail.message["To"] for mail in folder.newest_first()), None)
 
 
 def outcome(browser: Chrome) -> str:
@@ -54,11 +58,12 @@ def press(browser: Chrome) -> str:
 
 
 def test_an_account_is_verified_from_the_mailbox_of_development(
-    server: LiveServer, browser: Chrome, live_database: URL, tmp_path: Path
+    server: LiveServer, browser: Chrome, shared_database: URL, local_directory: Path, tmp_path: Path
 ) -> None:
     email = server.sign_up()
     assert login(server, email, PASSWORD) == 401
-    wait_until(lambda: any(MailFolder(tmp_path / "local" / "mail").newest_first()), seconds=20, what="the mail")
+    folder = MailFolder(local_directory / "mail")
+    wait_until(lambda: newest_recipient(folder) == email, seconds=20, what="the mail")
 
     browser.get(f"{server.url}/dev/mail")
     browser.find_element(By.LINK_TEXT, "Confirm your address at Keel").click()
@@ -76,20 +81,22 @@ def test_an_account_is_verified_from_the_mailbox_of_development(
     assert not browser.find_element(By.ID, "confirm").is_displayed()
     assert browser.get_cookies() == []
     assert login(server, email, PASSWORD) == 200
-    with create_engine(live_database, poolclass=NullPool).connect() as fresh:
-        assert fresh.scalar(text("SELECT is_verified FROM users"))
+    with create_engine(shared_database, poolclass=NullPool).connect() as fresh:
+        assert fresh.scalar(text("SELECT is_verified FROM users WHERE email = :email"), {"email": email})
 
 
 def test_a_new_password_is_chosen_and_a_bad_one_may_be_tried_again(
-    server: LiveServer, browser: Chrome, tmp_path: Path
+    server: LiveServer, browser: Chrome, local_directory: Path, tmp_path: Path
 ) -> None:
     email = server.sign_up()
     with server.client() as client:
         client.post("/auth/password/forgot", json={"email": email}).raise_for_status()
-    folder = MailFolder(tmp_path / "local" / "mail")
+    folder = MailFolder(local_directory / "mail")
 
     def forgotten() -> list[str]:
-        mails = about("Choose a new password", [mail.message for mail in folder.newest_first()])
+        mails = about(
+            "Choose a new password", [mail.message for mail in folder.newest_first() if mail.message["To"] == email]
+        )
         return [token_in(mail) for mail in mails]
 
     wait_until(lambda: bool(forgotten()), seconds=20, what="the mail")

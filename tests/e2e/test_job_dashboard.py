@@ -18,14 +18,18 @@ MAKE_DEAD = """
 """
 
 
+@pytest.fixture(scope="module")
+def running(start_shared: Callable[..., LiveServer], shared_database: URL) -> LiveServer:
+    return start_shared(LiveServer, shared_database)
+
+
 @pytest.fixture
-def server(start_server: Callable[..., LiveServer], live_database: URL) -> LiveServer:
+def server(running: LiveServer, shared_database: URL) -> LiveServer:
     """With one dead job: the mail to somebody new."""
-    server = start_server(live_database)
-    execute(live_database, "DELETE FROM saq_jobs")
-    server.sign_up()
-    execute(live_database, MAKE_DEAD)
-    return server
+    execute(shared_database, "DELETE FROM saq_jobs")
+    running.sign_up()
+    execute(shared_database, MAKE_DEAD)
+    return running
 
 
 def execute(url: URL, statement: str) -> None:
@@ -51,10 +55,10 @@ def shown(browser: Chrome) -> str:
 
 
 def test_an_administrator_finds_a_dead_job_and_runs_it_again(
-    server: LiveServer, browser: Chrome, live_database: URL, start_worker: Callable[..., LiveWorker], tmp_path: Path
+    server: LiveServer, browser: Chrome, shared_database: URL, start_worker: Callable[..., LiveWorker], tmp_path: Path
 ) -> None:
     email = server.sign_up()
-    execute(live_database, f"UPDATE users SET is_superuser = true WHERE email = '{email}'")
+    execute(shared_database, f"UPDATE users SET is_superuser = true WHERE email = '{email}'")
     browser.get(f"{server.api}/jobs/dashboard/queues/default")
     assert "send_confirmation" not in shown(browser)
 
@@ -65,8 +69,8 @@ def test_an_administrator_finds_a_dead_job_and_runs_it_again(
     wait_until(lambda: "the mail server is away" in shown(browser), seconds=10)
 
     browser.find_element(By.XPATH, "//a[text()='Retry']").click()
-    start_worker(live_database)
-    wait_until(lambda: set(statuses(live_database)) == {"complete"}, seconds=20)
+    start_worker(shared_database)
+    wait_until(lambda: set(statuses(shared_database)) == {"complete"}, seconds=20)
 
 
 def test_somebody_else_is_told_that_they_may_not(server: LiveServer, browser: Chrome) -> None:

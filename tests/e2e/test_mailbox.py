@@ -34,19 +34,20 @@ HOSTILE = """<base href="https://evil.test" target="_self"><p id="text">safe</p>
 """
 
 
-@pytest.fixture
-def sender(settings: Settings, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module")
+def sender(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of another process of the same checkout, such as the worker."""
     url = f"http://127.0.0.1:{free_port()}"
-    changes = {"app_env": "development", "local_dir": tmp_path / "local", "public_url": url}
+    changes = {"app_env": "development", "local_dir": tmp_path_factory.mktemp("local"), "public_url": url}
     return settings.model_copy(update=changes)
 
 
-@pytest.fixture
-def server(sender: Settings, start_server: Callable[..., LiveServer], live_database: URL) -> LiveServer:
+@pytest.fixture(scope="module")
+def server(sender: Settings, start_shared: Callable[..., LiveServer], shared_database: URL) -> LiveServer:
     port = int(sender.public_url.rpartition(":")[2])
-    return start_server(
-        live_database,
+    return start_shared(
+        LiveServer,
+        shared_database,
         port=port,
         app_env="development",
         local_dir=sender.local_dir,

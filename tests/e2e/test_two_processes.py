@@ -1,5 +1,6 @@
 """What one process does to a session, every other process knows at once."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ class Pair:
         self.first = start_server(url)
         firsts_listener = self.listeners()
         self.second = start_server(url)
-        (self.seconds_listener,) = self.listeners() - firsts_listener
+        self._firsts_listener = firsts_listener
         self._at_first = stack.enter_context(self.first.client())
         self._at_second = stack.enter_context(self.second.client())
         self._email = self.first.sign_up()
@@ -38,9 +39,16 @@ class Pair:
         with self._engine.connect() as connection:
             return set(connection.scalars(LISTENERS))
 
+    def seconds_listener(self) -> int:
+        """Waits until it has one."""
+        wait_until(lambda: len(self.listeners()) == 2, seconds=5, what="both to listen")
+        (listener,) = self.listeners() - self._firsts_listener
+        return listener
+
     def kill_seconds_listener(self) -> None:
+        self.killed = self.seconds_listener()
         with self._engine.connect() as connection:
-            assert connection.scalar(text("SELECT pg_terminate_backend(:pid)"), {"pid": self.seconds_listener})
+            assert connection.scalar(text("SELECT pg_terminate_backend(:pid)"), {"pid": self.killed})
 
     def sign_in(self) -> dict[str, str]:
         """At the first; the headers that prove it."""
@@ -56,10 +64,10 @@ class Pair:
         return wait_until(lambda: self.status_at_second(headers) == httpx.codes.UNAUTHORIZED, seconds=limit)
 
 
-@pytest.fixture
-def pair(live_database: URL, start_server: Callable[..., LiveServer]) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def pair(shared_database: URL, start_shared: Callable[..., LiveServer]) -> Iterator[Pair]:
     with ExitStack() as stack:
-        yield Pair(live_database, start_server, stack)
+        yield Pair(shared_database, functools.partial(start_shared, LiveServer), stack)
 
 
 def test_a_token_signed_out_at_one_is_refused_by_the_other_within_100_ms(pair: Pair) -> None:
@@ -88,7 +96,7 @@ def test_good_tokens_are_believed_while_the_listener_comes_back(pair: Pair) -> N
     def is_back() -> bool:
         statuses.append(pair.status_at_second(token))
         listeners = pair.listeners()
-        return len(listeners) == 2 and pair.seconds_listener not in listeners
+        return len(listeners) == 2 and pair.killed not in listeners
 
     pair.kill_seconds_listener()
     wait_until(is_back, seconds=5)
