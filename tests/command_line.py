@@ -1,8 +1,10 @@
 """The command line in this process: starting one of its own for each command takes seconds."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from click.testing import CliRunner, Result
@@ -43,6 +45,11 @@ class CommandLine:
         if ended.exception and not isinstance(ended.exception, SystemExit):
             raise ended.exception
         return ended
+
+    def items(self, *arguments: str) -> list[Any]:
+        """Of a list, asked for its JSON."""
+        items: list[Any] = json.loads(self.run(*arguments, "--json").stdout)["items"]
+        return items
 
     def commands(self) -> dict[str, click.Command]:
         """All of them by their full names: `database upgrade`."""

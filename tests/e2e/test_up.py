@@ -177,5 +177,6 @@ def test_commands_bring_the_database_up_for_themselves(local_dir: Path) -> None:
     run("database", "upgrade", "--no-prompt")
     assert "(head)" in run("database", "show-current-revision")
     assert "No new upgrade operations" in run("database", "check")
-    assert "with the password" in run("users", "create-administrator", "ada@example.com")
+    name = ("--first-name", "Ada", "--last-name", "Lovelace")
+    assert "with the password" in run("users", "create", "ada@example.com", *name, "--administrator")
     assert left_over(local_dir) == []

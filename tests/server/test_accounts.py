@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from email.message import EmailMessage
 
 import pytest
 from litestar import Litestar
@@ -13,6 +14,7 @@ from app.lib.errors import InvalidInputError, NotFoundError
 from app.lib.passwords import Passwords
 from app.server.accounts import Accounts
 from tests.conftest import API, SignedIn
+from tests.inline_jobs import InlineJobs
 
 pytestmark = pytest.mark.integration
 AsUser = Callable[..., SignedIn]
@@ -102,10 +104,10 @@ def test_roles_are_given_listed_and_taken(accounts: Accounts, as_user: AsUser) -
     accounts.grant_role(ada.user.email.upper(), "viewer")
     accounts.grant_role(ada.user.email, "editor")
 
-    assert accounts.roles(ada.user.email) == ["editor", "viewer"]
+    assert [role.name for role in accounts.roles_of(ada.user.email)] == ["editor", "viewer"]
     assert ada.post("/posts", json={"title": "T", "body": "B"}).status_code == 201
     accounts.revoke_role(ada.user.email, "editor")
-    assert accounts.roles(ada.user.email) == ["viewer"]
+    assert [role.name for role in accounts.roles_of(ada.user.email)] == ["viewer"]
     assert ada.post("/posts", json={"title": "T", "body": "B"}).status_code == 403
 
 
@@ -113,3 +115,27 @@ def test_roles_are_given_listed_and_taken(accounts: Accounts, as_user: AsUser) -
 def test_nothing_is_taken_that_is_not_there(email: str | None, role: str, accounts: Accounts, as_user: AsUser) -> None:
     with pytest.raises(NotFoundError):
         accounts.revoke_role(email or as_user().user.email, role)
+
+
+def test_a_password_that_an_operator_resets_is_the_only_way_in(
+    accounts: Accounts, as_user: AsUser, client: TestClient[Litestar], jobs: InlineJobs, mailbox: list[EmailMessage]
+) -> None:
+    ada = as_user()
+    login = {"email": ada.user.email, "password": accounts.reset_password(ada.user.email.upper())}
+    jobs.run()
+
+    assert ada.get("/users/me").status_code == 401
+    assert client.post(f"{API}/auth/login", json=login).status_code == 200
+    assert [mail["To"].addresses[0].addr_spec for mail in mailbox] == [ada.user.email]
+    assert login["password"] not in str(mailbox[0])
+
+
+def test_a_password_that_is_taken_lets_nobody_in_and_a_link_for_another_is_sent(
+    accounts: Accounts, client: TestClient[Litestar], jobs: InlineJobs, mailbox: list[EmailMessage]
+) -> None:
+    login = {"email": "grace@example.com", "password": create(accounts)}
+    accounts.take_password("grace@example.com")
+    jobs.run()
+
+    assert client.post(f"{API}/auth/login", json=login).status_code == 401
+    assert "/confirm/password_reset#token=" in str(mailbox[-1])

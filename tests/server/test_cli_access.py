@@ -37,10 +37,13 @@ def test_a_role_is_given_explained_and_compared_and_routes_are_audited(
     ada, policy = "ada@example.com", tmp_path / "policy.json"
     write(live_database, ADA)
 
-    assert litestar("users", "grant-role", ada, "viewer") == (0, f"{ada} has the role viewer.\n")
+    assert litestar("roles", "grant", ada, "viewer") == (0, f"{ada} has the role viewer.\n")
     code, said = litestar("access", "explain", ada, "posts", "read")
     assert (code, said.splitlines()[0], said.splitlines()[-1]) == (0, "allowed (granted)", "through viewer")
     assert "allow posts:read if r.obj.published or r.obj.owner_id == r.sub.id  (to role viewer, " in said
+
+    said = json.loads(litestar("access", "explain", ada, "posts", "read", "--json")[1])
+    assert (said["allowed"], said["items"][0]["role"], said["roles"]) == (True, "viewer", ["viewer"])
 
     stricter = json.loads(litestar("access", "export")[1])
     stricter["roles"]["viewer"]["permissions"] = []
@@ -48,6 +51,7 @@ def test_a_role_is_given_explained_and_compared_and_routes_are_audited(
     write(live_database, ASKED)
     change = f"{ada}  posts:read  allowed now, refused then\n1 recorded decision would change.\n"
     assert litestar("access", "diff", str(policy)) == (1, change)
+    assert [flip["is_allowed"] for flip in litestar.items("access", "diff", str(policy))] == [True]
 
     write(live_database, "DELETE FROM permission_grants WHERE resource = 'jobs' AND action = 'read'")
     code, said = litestar("access", "audit")
@@ -55,6 +59,10 @@ def test_a_role_is_given_explained_and_compared_and_routes_are_audited(
     assert ["GET", "/api/v1/roles", "requires roles:read", "roles:read"] in lines
     assert ["POST", "/api/v1/roles", "requires roles:create and recently_authenticated", "-"] in lines
     assert (code, lines[-1]) == (1, ["Gap: jobs:read is required by a route and given to nobody."])
+    audit = json.loads(litestar("access", "audit", "--json")[1])
+    assert audit["gaps"] == ["jobs:read is required by a route and given to nobody"]
+    rule = {"method": "GET", "path": "/api/v1/roles", "rule": "requires roles:read", "scope": "roles:read"}
+    assert rule in audit["items"]
 
 
 def test_what_is_not_there_is_said_in_one_line(litestar: CommandLine) -> None:

@@ -26,6 +26,7 @@ def test_mails_are_listed_by_name(litestar: CommandLine) -> None:
 
     assert listed == sorted(f"{text.parents[1].name}/{text.stem}" for text in FEATURES.glob("*/templates/*.txt"))
     assert "confirmations/verification" in listed
+    assert [each["name"] for each in litestar.items("mail", "list")] == listed
 
 
 def test_a_name_that_is_no_mail_is_one_line(litestar: CommandLine) -> None:

@@ -10,7 +10,8 @@ from app.domain.accounts.schemas import AccountUpdate, UserRead
 from app.domain.accounts.services import AccountService
 from app.domain.audit.models import Action
 from app.domain.audit.services import AuditService
-from app.domain.roles.services import AssignmentService
+from app.domain.roles.schemas import AssignmentRead, RoleRead
+from app.domain.roles.services import AssignmentService, RoleService
 from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.db.database import Database
@@ -63,14 +64,30 @@ class Accounts:
 
         self._database.write(update)
 
-    def roles(self, email: str) -> list[str]:
+    def reset_password(self, email: str) -> str:
+        """The generated password. Raises NotFoundError."""
+        password = secrets.token_urlsafe(16)
+        self._take_password(email, replacement=self._passwords.hash(password))
+        return password
+
+    def take_password(self, email: str) -> None:
+        """A link for another one is sent. Raises NotFoundError."""
+        self._take_password(email, replacement=None)
+
+    def roles(self) -> list[RoleRead]:
+        def read(session: Session) -> list[RoleRead]:
+            return [RoleRead.of(role) for role in RoleService(session).get_many()]
+
+        return sorted(self._database.read(read), key=lambda role: role.name)
+
+    def roles_of(self, email: str) -> list[AssignmentRead]:
         """Those that were given to it. Raises NotFoundError."""
 
-        def read(session: Session) -> list[str]:
+        def read(session: Session) -> list[AssignmentRead]:
             given = AssignmentService(session).get_many(RoleAssignment.user_id == _find(session, email).id)
-            return sorted(assignment.name for assignment in given)
+            return [AssignmentRead.of(assignment) for assignment in given]
 
-        return self._database.read(read)
+        return sorted(self._database.read(read), key=lambda role: role.name)
 
     def grant_role(self, email: str, role: str) -> None:
         """Raises NotFoundError, EverybodysRoleError."""
@@ -87,6 +104,12 @@ class Accounts:
 
     def make_administrator(self, email: str) -> None:
         self.update(email, AccountUpdate(is_superuser=True))
+
+    def _take_password(self, email: str, *, replacement: str | None) -> None:
+        def take(session: Session) -> None:
+            AccountService(session).take_password(_find(session, email).id, replacement=replacement)
+
+        self._database.write(take)
 
 
 def _find(session: Session, email: str) -> User:

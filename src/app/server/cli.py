@@ -125,7 +125,7 @@ def _prepare(preparation: Preparation) -> None:
     try:
         password = preparation.create_first_administrator(email=ADMINISTRATOR)
     except ApplicationError:
-        _say(f"{ADMINISTRATOR} is no active administrator: make one with `litestar users create-administrator`.")
+        _say(f"{ADMINISTRATOR} is no active administrator: make one with `litestar users create --administrator`.")
         return
     if password:
         _say(f"Created the administrator {ADMINISTRATOR} with the password {password} (not shown again).")

@@ -4,17 +4,23 @@ import rich_click as click
 from litestar import Litestar
 
 from app.lib.mail.rendering import UnknownMailError
+from app.server.cli_refusals import Commands, echo_items, json_option, refuse
 
 
-@click.group()
+@click.group(cls=Commands)
 def mail() -> None:
     """Look at the mails that this application sends."""
 
 
 @mail.command("list")
-def list_mails(app: Litestar) -> None:
+@json_option
+def list_mails(app: Litestar, *, as_json: bool) -> None:
     """List their names."""
-    for name in app.state.mailer.templates.names():
+    names = app.state.mailer.templates.names()
+    if as_json:
+        echo_items({"name": name} for name in names)
+        return
+    for name in names:
         click.echo(name)
 
 
@@ -26,5 +32,5 @@ def preview(app: Litestar, name: str, as_html: bool) -> None:  # noqa: FBT001  (
     try:
         letter = app.state.mailer.templates.render_sample(name)
     except UnknownMailError as error:
-        raise click.ClickException(str(error)) from error
+        refuse(str(error))
     click.echo(letter.html if as_html else f"Subject: {letter.subject}\n\n{letter.text}")

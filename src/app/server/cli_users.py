@@ -3,23 +3,14 @@
 import rich_click as click
 from litestar import Litestar
 
-from app.server.cli_refusals import plain_refusals
+from app.server.cli_refusals import Commands, echo_items, json_option
 
 PAGE = 50
 
 
-@click.group()
+@click.group(cls=Commands)
 def users() -> None:
     """Manage accounts."""
-
-
-@users.command()
-@click.argument("email")
-def create_administrator(app: Litestar, email: str) -> None:
-    """Make an account that may do everything, and print its password once."""
-    with plain_refusals():
-        password = app.state.preparation.create_administrator(email=email)
-    click.echo(f"Created the administrator {email} with the password {password} (not shown again).")
 
 
 @users.command()
@@ -29,19 +20,22 @@ def create_administrator(app: Litestar, email: str) -> None:
 @click.option("--administrator", is_flag=True, help="It may do everything.")
 def create(app: Litestar, email: str, first_name: str, last_name: str, *, administrator: bool) -> None:
     """Make a verified account, and print its password once."""
-    with plain_refusals():
-        password = app.state.accounts.create(
-            email=email, first_name=first_name, last_name=last_name, is_superuser=administrator
-        )
+    password = app.state.accounts.create(
+        email=email, first_name=first_name, last_name=last_name, is_superuser=administrator
+    )
     click.echo(f"Created {email} with the password {password} (not shown again).")
 
 
 @users.command("list")
 @click.option("--search", help="Only those whose address or name contains this.")
 @click.option("--page", type=click.IntRange(1), default=1, show_default=True, help=f"Of {PAGE} accounts each.")
-def list_users(app: Litestar, search: str | None, page: int) -> None:
+@json_option
+def list_users(app: Litestar, search: str | None, page: int, *, as_json: bool) -> None:
     """List accounts, in the order of their addresses."""
     found = app.state.accounts.page(q=search, limit=PAGE, offset=(page - 1) * PAGE)
+    if as_json:
+        echo_items(found.items, total=found.total, page=page)
+        return
     for user in found.items:
         marks = {
             "administrator": user.is_superuser,
@@ -56,46 +50,31 @@ def list_users(app: Litestar, search: str | None, page: int) -> None:
 
 @users.command()
 @click.argument("email")
-def deactivate(app: Litestar, email: str) -> None:
-    """End all sessions and API keys of an account, and let nobody sign in to it."""
-    with plain_refusals():
-        app.state.accounts.deactivate(email)
-    click.echo(f"Deactivated {email}.")
-
-
-@users.command()
-@click.argument("email")
-def make_admin(app: Litestar, email: str) -> None:
+def promote(app: Litestar, email: str) -> None:
     """Let an account do everything. Its tokens say so from the next sign-in or refresh on."""
-    with plain_refusals():
-        app.state.accounts.make_administrator(email)
+    app.state.accounts.make_administrator(email)
     click.echo(f"{email} is an administrator.")
 
 
 @users.command()
 @click.argument("email")
-def roles(app: Litestar, email: str) -> None:
-    """List the roles that were given to an account."""
-    with plain_refusals():
-        for name in app.state.accounts.roles(email):
-            click.echo(name)
+def deactivate(app: Litestar, email: str) -> None:
+    """End all sessions and API keys of an account, and let nobody sign in to it."""
+    app.state.accounts.deactivate(email)
+    click.echo(f"Deactivated {email}.")
 
 
 @users.command()
 @click.argument("email")
-@click.argument("role")
-def grant_role(app: Litestar, email: str, role: str) -> None:
-    """Give an account a role, from now on."""
-    with plain_refusals():
-        app.state.accounts.grant_role(email, role)
-    click.echo(f"{email} has the role {role}.")
+@click.option("--mail", is_flag=True, help="Send a link for a password of their own instead of printing one.")
+def reset_password(app: Litestar, email: str, *, mail: bool) -> None:
+    """Take the password of an account with all access, and print another one once.
 
-
-@users.command()
-@click.argument("email")
-@click.argument("role")
-def revoke_role(app: Litestar, email: str, role: str) -> None:
-    """Take a role from an account, at once."""
-    with plain_refusals():
-        app.state.accounts.revoke_role(email, role)
-    click.echo(f"{email} no longer has the role {role}.")
+    Sessions, API keys and linked providers end; the second factor stays. The owner is told by mail.
+    """
+    if mail:
+        app.state.accounts.take_password(email)
+        click.echo(f"{email} gets a link for a new password.")
+        return
+    password = app.state.accounts.reset_password(email)
+    click.echo(f"The password of {email} is {password} (not shown again).")

@@ -207,14 +207,19 @@ class AccountService(Service[User]):
             self._invite(user)
         return user
 
-    def take_password(self, user_id: UUID, *, by: Principal | None = None) -> None:
-        """With all access; a link for another one is sent. Raises NotFoundError, PermissionDeniedError."""
-        self._audit.record(Action.PASSWORD_REMOVED, subject=("user", user_id))
+    def take_password(self, user_id: UUID, *, by: Principal | None = None, replacement: str | None = None) -> None:
+        """With all access. A link for another one is sent, unless its hash is given, as operators do, who hand it over.
+        Raises NotFoundError, PermissionDeniedError."""
+        action = Action.PASSWORD_RESET if replacement else Action.PASSWORD_REMOVED
+        self._audit.record(action, subject=("user", user_id))
         user = self._access.lock_account(user_id, by=by)
         user.password_hash = None
         self._users.shut_out(user_id, reason="password_reset")
         self._confirmations.void(user_id)
-        self._invite(user)
+        if replacement:
+            self._set_password(user, replacement)
+        else:
+            self._invite(user)
 
     def take_second_factor(self, user_id: UUID, *, by: Principal) -> None:
         """Raises NotFoundError, also when there is none; PermissionDeniedError."""
