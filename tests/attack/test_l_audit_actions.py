@@ -230,8 +230,12 @@ ACTS: dict[Action, Act] = {
 }
 
 
+AT_THE_COMMAND_LINE = {Action.DATABASE_RESTORED}
+"""Nobody does these through HTTP: tests/e2e/test_backups.py."""
+
+
 @pytest.mark.attack(72)
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", [action for action in Action if action not in AT_THE_COMMAND_LINE])
 def test_every_action_says_who_did_what_to_whom_and_how_it_ended(
     keel: Keel, fakes: dict[str, FakeProvider], action: Action
 ) -> None:

@@ -17,6 +17,8 @@ from app.lib.db.database import create_pool
 from app.lib.db.unit_of_work import AnySession, after_commit
 
 CHANNEL = "keel"
+RESTORED = "restored"
+"""The event that makes every process read everything anew: the database is another one than it was."""
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 SLICE_SECONDS = 0.2
@@ -138,10 +140,12 @@ class EventFeed:
         assert isinstance(driver, psycopg.Connection)
         while not self._stopping.is_set():
             poll_at = time.monotonic() + POLL_SECONDS
-            while not self._stopping.is_set() and (left := poll_at - time.monotonic()) > 0:
+            is_restored = False
+            while not self._stopping.is_set() and not is_restored and (left := poll_at - time.monotonic()) > 0:
                 for event in driver.notifies(timeout=min(left, SLICE_SECONDS)):
+                    is_restored = is_restored or event.payload == RESTORED
                     self.deliver(event.payload)
-            self._catch_up(connection, everything=False)
+            self._catch_up(connection, everything=is_restored)
 
     def deliver(self, event: str) -> None:
         """Hand `topic:payload` to its subscriber. Thread-safe when the subscriber is."""

@@ -109,7 +109,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
     shows_mail = settings.app_env == "development"
     alchemy = alchemy_config(url)
-    plugins: list[PluginProtocol] = [GranianPlugin(), MigrationsPlugin(alchemy)]
+    plugins: list[PluginProtocol] = [GranianPlugin(), MigrationsPlugin(alchemy, settings)]
     if embedded:
         plugins.append(EmbeddedPostgresPlugin(embedded, [database.engine, alchemy.get_engine()]))
     app = Litestar(

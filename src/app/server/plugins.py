@@ -12,7 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
 from app.lib.db.database import reason_of
-from app.lib.settings import CHECKOUT
+from app.lib.settings import CHECKOUT, Settings
+from app.server.cli_backups import DatabaseCommands, backup, restore
 
 PROJECT_FILE = CHECKOUT / "pyproject.toml"
 """Has the formatter that new revisions go through; an installed package does without."""
@@ -49,17 +50,21 @@ class MigrationsPlugin(CLIPluginProtocol):
     """Only the commands of advanced-alchemy's plugin for Litestar: its sessions and its commit hook stay out
     (they lose errors that COMMIT raises; DESIGN decision 2)."""
 
-    def __init__(self, config: SQLAlchemySyncConfig) -> None:
+    def __init__(self, config: SQLAlchemySyncConfig, settings: Settings) -> None:
         self._config = config
+        self._settings = settings
 
     def on_cli_init(self, cli: click.Group) -> None:
         @click.pass_context
         def offer_config(context: click.Context) -> None:
-            context.obj = {"configs": [self._config]}
+            given = DatabaseCommands(self._config.get_engine(), self._settings)
+            context.obj = {"configs": [self._config], "ours": given}
 
         group = MigrationCommands(
             name="database", aliases=["db"], callback=offer_config, help="Manage the database's tables."
         )
         add_migration_commands(group)
         del group.commands["init"]  # the migrations are there
+        for command in (backup, restore):
+            group.add_command(command)
         cli.add_command(group)
