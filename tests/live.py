@@ -52,6 +52,15 @@ class LiveProcess:
         assert self._process is not None
         return self._process.pid
 
+    def tell_to_stop(self) -> None:
+        """SIGTERM to the first process alone, as systemd and containers do."""
+        assert self._process is not None
+        self._process.terminate()
+
+    def exit_code(self, *, seconds: float) -> int:
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """As kill -9 does, and the machine that loses power."""
         os.killpg(self.process_id, signal.SIGKILL)

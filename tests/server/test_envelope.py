@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from sqlalchemy import URL
 from app.lib.settings import Settings
 from app.server import envelope
 from app.server.asgi import build_app
+from app.server.drain import Drain
 from app.server.envelope import SLOWEST_BODY, Body, Envelope
 from app.server.request import SlowRequestError
 from tests.conftest import API
@@ -186,7 +188,7 @@ def test_an_answer_that_nobody_reads_is_given_up(
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()
 
-    any_host = Envelope(app, settings.model_copy(update={"allowed_hosts": ("*",)}))
+    any_host = Envelope(app, settings.model_copy(update={"allowed_hosts": ("*",)}), Drain())
     asyncio.run(asyncio.wait_for(any_host(scope, _never_asked, send), 5))
 
     assert "nobody reads the answer" in caplog.text
@@ -270,3 +272,28 @@ def http_scope(
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [record.msg for record in caplog.records if record.name == "app.requests" and isinstance(record.msg, dict)]
+
+
+def test_who_comes_through_a_unix_socket_is_a_neighbour_whose_forwarding_may_be_trusted(
+    settings: Settings, database_url: URL
+) -> None:
+    trusting = build_app(settings.model_copy(update={"trusted_proxies": ("127.0.0.1",)}), database_url)
+    scope: Any = {"type": "http", "client": ("", "0"), "headers": [(b"x-forwarded-for", b"203.0.113.7")]}
+
+    with contextlib.suppress(KeyError):  # which the application then misses in this scope
+        asyncio.run(trusting.asgi_handler(scope, None, None))  # type: ignore[arg-type]  # never called
+
+    assert scope["client"] == ("203.0.113.7", 0)
+    trusting.state.database.dispose()
+
+
+def test_while_it_drains_it_answers_is_not_ready_and_ends_each_connection(
+    client: Client, app: Litestar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "connection" not in client.get("/health/live").headers
+    monkeypatch.setattr(app.state.drain, "is_on", True)
+
+    ready, live = client.get("/health/ready"), client.get("/health/live")
+
+    assert (ready.status_code, ready.json()) == (503, {"status": "stopping", "checks": {}})
+    assert (live.status_code, live.headers["connection"]) == (200, "close")

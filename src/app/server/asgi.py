@@ -2,9 +2,7 @@
 
 import functools
 import gc
-from typing import Any
 
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar import Litestar, Router
 from litestar.config.compression import CompressionConfig
 from litestar.config.cors import CORSConfig
@@ -34,7 +32,8 @@ from app.server.authentication import Authentication, RevokedSessions
 from app.server.confirmation_pages import confirmation_pages
 from app.server.controllers import CONTROLLERS
 from app.server.dashboard import job_dashboard
-from app.server.envelope import Envelope
+from app.server.drain import Drain
+from app.server.envelope import envelop
 from app.server.errors import answer_error
 from app.server.health import HealthController
 from app.server.jobs import build_worker
@@ -135,6 +134,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             {
                 "settings": settings,
                 "database": database,
+                "drain": Drain(),
                 "access": access,
                 "policy_follower": policy,
                 "cache": cache,
@@ -159,7 +159,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     check_rate_limits(app, settings.rate_limits)
     check_gates(app, gates(settings))
     describe_access_and_errors(app)
-    app.asgi_handler = envelope(app.asgi_handler, settings)
+    app.asgi_handler = envelop(app)
     return app
 
 
@@ -177,11 +177,3 @@ def rate_limits(settings: Settings) -> list[RateLimits]:
     if not settings.rate_limit_enabled:
         return []
     return [RateLimits(suspects_proxies=settings.is_production and not settings.trusted_proxies)]
-
-
-def envelope(app: Any, settings: Settings) -> Any:
-    """The proxies' headers are believed before anything looks at the address."""
-    wrapped = Envelope(app, settings)
-    if not settings.trusted_proxies:
-        return wrapped
-    return wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))

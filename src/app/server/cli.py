@@ -9,7 +9,6 @@ import fcntl
 import http.client
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,13 +24,14 @@ from watchfiles import watch
 from app.lib.db.database import reason_of
 from app.lib.errors import ApplicationError
 from app.lib.settings import CHECKOUT, LOOPBACK, Settings, get_settings
+from app.server.listening import ListenError, refuse_taken_port
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
 from app.server.processes import ChildProcess, ProcessError
+from app.server.supervisor import Serving
 
 os.environ.setdefault("LITESTAR_APP", "app.server.asgi:create_app")
 
-SERVED_APPLICATION = "app.server.serving:create_served_app"
 ADMINISTRATOR = "admin@example.com"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_DEADLINE = 60.0
@@ -70,7 +70,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
             children = _children(settings, host=host, port=port, workers=workers)
             for child in children:
                 child.end_leftover()
-            _refuse_taken_port(host, port)
+            refuse_taken_port(host, port)
             if embedded := EmbeddedPostgresPlugin.of(app):
                 _say("Starting PostgreSQL.")
                 running.enter_context(embedded.embedded)
@@ -89,7 +89,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
     except OperationalError as error:
         _say(f"Error: the database does not answer: {reason_of(error)}")
         sys.exit(1)
-    except (UpError, ProcessError, PostgresError) as error:
+    except (UpError, ListenError, ProcessError, PostgresError) as error:
         _say(f"Error: {error}")
         sys.exit(1)
 
@@ -102,21 +102,21 @@ def _tell_children_where_they_are(settings: Settings, port: int) -> None:
 
 def _children(settings: Settings, *, host: str, port: int, workers: int) -> Sequence[ChildProcess]:
     """The processes of this application, in the order they start; they stop in the reverse one."""
-    api = [
-        *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", SERVED_APPLICATION),
-        *("--host", host, "--port", str(port), "--workers", str(workers)),
-        *("--workers-kill-timeout", str(REQUEST_GRACE), "--log-level", "warning"),
-        "--respawn-failed-workers",
-    ]
-    if settings.reload:
-        api += ["--reload", "--reload-paths", str(CHECKOUT / "src")]
+    api = Serving(
+        host=host,
+        port=port,
+        workers=workers,
+        grace=REQUEST_GRACE,
+        reload_path=str(CHECKOUT / "src") if settings.reload else None,
+        is_quiet=True,
+    )
     worker = [sys.executable, "-m", "litestar", "worker", "--grace", str(JOB_GRACE)]
     if settings.reload:
         worker.append("--reload")
     records = settings.local_dir / "processes"
     return [
         ChildProcess("worker", worker, record=records / "worker", grace=JOB_GRACE + 5),
-        ChildProcess("API", api, record=records / "api", grace=REQUEST_GRACE + 5),
+        ChildProcess("API", api.command, record=records / "api", grace=REQUEST_GRACE + 5),
     ]
 
 
@@ -147,21 +147,6 @@ def _only_one_up(local_dir: Path) -> Iterator[None]:
         holder.write(str(os.getpid()))
         holder.flush()
         yield
-
-
-def _refuse_taken_port(host: str, port: int) -> None:
-    """Granian would not notice: it sets SO_REUSEPORT, and two servers would share the port's requests."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
-        raise UpError(f"Cannot listen on {host}: there is no such address here. Choose another with --host.") from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            reason = error.strerror.lower() if error.strerror else str(error)
-            raise UpError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port.") from None
 
 
 def _wait_until_live(host: str, port: int, children: Sequence[ChildProcess]) -> None:

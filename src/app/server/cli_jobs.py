@@ -49,7 +49,7 @@ def worker(app: Litestar, concurrency: int | None, grace: int, *, reload: bool) 
 def _serve(job_worker: Any) -> None:
     if not asyncio.run(job_worker.serve()):
         logging.shutdown()
-        os._exit(1)  # a thread cannot be stopped, and would keep the process; its job is back in the queue
+        os._exit(0)  # a thread cannot be stopped, and would keep the process; its job is back in the queue
 
 
 def _reload(*, concurrency: int, grace: int) -> None:

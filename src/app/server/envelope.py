@@ -11,10 +11,13 @@ from uuid import uuid4
 
 import msgspec
 import structlog
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from litestar import Litestar
 from litestar.types import ASGIApp, Receive
 
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.settings import Settings
+from app.server.drain import Drain
 from app.server.request import SlowRequestError
 
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -26,6 +29,7 @@ SLOWEST_BODY = 32 * 1024
 """Bytes in a second that prolong it: a telephone may take minutes to upload, a client that drips may not."""
 SMALL_BODY = 8 * 1024
 """Bytes that the server reads with the head of a request, so that it can go on to the next one."""
+NEIGHBOUR = "127.0.0.1"
 
 COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -77,11 +81,38 @@ class Body:
         return message
 
 
+def envelop(app: Litestar) -> Any:
+    """The proxies' headers are believed before anything looks at the address."""
+    settings: Settings = app.state.settings
+    wrapped: Any = Envelope(app.asgi_handler, settings, app.state.drain)
+    if settings.trusted_proxies:
+        wrapped = wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
+    return _naming_neighbours(wrapped)
+
+
+def _naming_neighbours(app: Any) -> Any:
+    """Who comes through a Unix socket has no address. They are on this machine, as those of loopback are."""
+
+    async def named(scope: Any, receive: Receive, send: Any) -> None:
+        if scope["type"] == "http" and scope["client"] and not scope["client"][0]:
+            scope["client"] = (NEIGHBOUR, 0)
+        await app(scope, receive, send)
+
+    return named
+
+
+def longest_request(settings: Settings) -> int:
+    """Seconds in which the slowest client that is waited for sends the largest body and takes its answer."""
+    largest = max(settings.max_body_size, settings.max_upload_size)
+    return math.ceil(BODY_SECONDS + largest / SLOWEST_BODY + SEND_SECONDS)
+
+
 class Envelope:
     """The outermost ASGI application. Litestar's middleware would miss what no route answers: 404, 405, preflights."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, drain: Drain) -> None:
         self._app = app
+        self._drain = drain
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         self._docs = {f"{settings.api_v1_prefix}/{page}" for page in ("docs", "redoc")}
         self._headers = [*COMMON_HEADERS, HSTS] if settings.is_production else COMMON_HEADERS
@@ -104,7 +135,7 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *self._labels(scope, message, request_id, began)]
-                if body.is_left_behind:
+                if body.is_left_behind or self._drain.is_on:
                     message["headers"].append((b"connection", b"close"))
             elif is_head:
                 message = {**message, "body": b""}

@@ -39,7 +39,7 @@ class HealthRead(Schema):
 
 
 class ReadinessRead(Schema):
-    """`status`: `ready`, `degraded` or `not_ready`. `checks`: `ok`, or what is wrong, by name."""
+    """`status`: `ready`, `degraded`, `not_ready` or `stopping`. `checks`: `ok`, or what is wrong, by name."""
 
     status: str
     checks: dict[str, str]
@@ -142,6 +142,8 @@ class HealthController(Controller):
         rate_limit=None,
     )
     async def get_readiness(self, state: State) -> Response[ReadinessRead]:
+        if state.drain.is_on:
+            return Response(ReadinessRead(status="stopping", checks={}), status_code=HTTP_503_SERVICE_UNAVAILABLE)
         checks = await state.readiness.checks()
         wrong = {name for name, answer in checks.items() if answer != "ok"}
         is_ready = wrong <= OPTIONAL

@@ -1,0 +1,103 @@
+"""Granian as we run it: it starts the processes that serve, replaces those that die, and ends them in order.
+
+A process of its own, which imports nothing of the application: all others are forked from it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+from msgspec import Struct
+
+from app.lib.settings import get_settings
+from app.server.drain import DRAIN_SIGNAL
+from app.server.logs import configure_logging
+
+SERVED_APPLICATION = "app.server.serving:create_served_app"
+CONNECTIONS = 1024
+"""That one process has at once, idle ones among them, and that wait for one."""
+SOCKET_MODE = 0o666
+"""As PostgreSQL's: the directory decides who may come."""
+OUR_FORMAT: dict[str, Any] = {"loggers": {"_granian": {"propagate": True}}}
+"""Its lines look as all others do."""
+
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """Where the API listens, in how many processes, and how it ends: `drain` is how many seconds it goes on after it
+    was told to stop, and `grace` how many more running requests have. Nobody can connect to a `socket` meanwhile."""
+
+    host: str
+    port: int
+    socket: str | None = None
+    workers: int
+    drain: float = 0
+    grace: int
+    reload_path: str | None = None
+    is_quiet: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "app.server.supervisor", msgspec.json.encode(self).decode()]
+
+    @classmethod
+    def of_command_line(cls) -> Self:
+        return msgspec.json.decode(sys.argv[1], type=cls)
+
+
+class Supervisor(MPServer):
+    """With a drain before the stop. A second signal ends that."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._socket = Path(serving.socket) if serving.socket else None
+        super().__init__(
+            SERVED_APPLICATION,
+            address=serving.host,
+            port=serving.port,
+            uds=self._socket,
+            uds_permissions=SOCKET_MODE if serving.socket else None,
+            interface=Interfaces.ASGI,
+            factory=True,
+            workers=serving.workers,
+            backlog=CONNECTIONS,
+            backpressure=CONNECTIONS,
+            websockets=False,
+            respawn_failed_workers=True,
+            workers_kill_timeout=serving.grace,
+            reload=serving.reload_path is not None,
+            reload_paths=[Path(serving.reload_path)] if serving.reload_path else None,
+            log_level=LogLevels.warning if serving.is_quiet else LogLevels.info,
+            log_dictconfig=OUR_FORMAT,
+        )
+        self._drain = serving.drain
+        self._is_stopping = False
+
+    def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
+        if self._is_stopping or not self._drain:
+            super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no types
+            return
+        self._is_stopping = True
+        if self._socket:  # those who connect look for another server; those who are connected stay
+            self._socket.unlink(missing_ok=True)
+            self.bind_uds = None  # the next server may have its own there before this one ends
+        for worker in self.wrks:
+            os.kill(worker.inner.pid, DRAIN_SIGNAL)
+        timer = threading.Timer(self._drain, super().signal_handler_interrupt)
+        timer.daemon = True
+        timer.start()
+
+
+def main() -> None:
+    configure_logging(get_settings())
+    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # in those that have just been forked, too
+    Supervisor(Serving.of_command_line()).serve()
+
+
+if __name__ == "__main__":
+    main()
