@@ -211,4 +211,4 @@ def test_every_good_example_stands_in_the_code(path: str, example: str) -> None:
 def test_every_example_says_where_it_stands_or_that_it_is_bad(document: Path) -> None:
     examples = blocks(document.read_text(), "python")
 
-    assert all(EXAMPLE.match(example) or example.startswith("# bad: ") for example in examples)
+    assert all(EXAMPLE.match(example) or example.startswith(("# bad: ", "# new file: ")) for example in examples)
