@@ -39,6 +39,7 @@ usage: python3 manage.py COMMAND
   test [PYTEST ARGUMENTS]                  run the tests
   check                                    format, lint, types, tests with coverage: what CI runs
   lock [--upgrade]                         rebuild requirements/*.txt from pyproject.toml
+  docs                                     write what is made from AGENTS.md and the code
   help                                     this text
 
 Anything else goes to the application's own command line (Litestar's, with ours added), for example:
@@ -187,6 +188,8 @@ def main(arguments: list[str]) -> None:
     command, *rest = arguments
     if command == "test":
         become(str(PYTHON), "-m", "pytest", *rest)
+    elif command == "docs":
+        become(str(PYTHON), "-m", "docs.generate", *rest)
     elif command == "check":
         check(rest)
     elif command == "lock":

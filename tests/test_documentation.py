@@ -19,19 +19,23 @@ from app.lib.settings import CHECKOUT, Settings, _production_faults
 from tests.command_line import CommandLine
 from tests.live import LiveServer
 
-DOCUMENTS = [CHECKOUT / name for name in ("README.md", "STYLE.md", "CHANGELOG.md")]
-DOCUMENTS += sorted((CHECKOUT / "docs").glob("*.md"))
+DOCUMENTS = [path for where in (".", "docs", ".github") for path in sorted((CHECKOUT / where).glob("*.md"))]
+DOCUMENTS += [CHECKOUT / ".cursorrules"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLE = re.compile(r"(?:# good: |# |\{# )(?P<path>(?:src|tests)/\S+)(?: #\})?\n(?P<example>.*)", re.DOTALL)
 README = CHECKOUT / "README.md"
 SETTINGS_TABLE = CHECKOUT / "docs" / "settings.md"
 MADE_LATER = (".local", ".venv")
-OWN_COMMANDS = {"test", "check", "lock", "help"}
+OWN_COMMANDS = {"test", "check", "lock", "docs", "help"}
 """Of `manage.py`; all others are the application's."""
-COMMAND = re.compile(r"(?:python3 manage\.py|litestar) ([^`#\n]+)")
+COMMAND = re.compile(r"(?:python3 manage\.py|(?<!from )litestar) ([^`#\n]+)")
 NEEDS_CURL = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("bash")), reason="needs the programs curl and bash"
 )
+
+
+def in_checkout(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
 
 
 def section(document: Path, heading: str) -> str:
@@ -152,7 +156,7 @@ def named_paths(document: Path) -> Iterator[str]:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=in_checkout)
 def test_every_path_that_is_named_exists(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text())
 
@@ -207,7 +211,7 @@ def test_every_good_example_stands_in_the_code(path: str, example: str) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=in_checkout)
 def test_every_example_says_where_it_stands_or_that_it_is_bad(document: Path) -> None:
     examples = blocks(document.read_text(), "python")
 

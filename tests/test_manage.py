@@ -180,6 +180,12 @@ def test_check_and_lock_forward_nothing(checkout: Path, arguments: list[str]) ->
     assert said.stderr.startswith(f"usage: python3 manage.py {arguments[0]}")
 
 
+def test_docs_are_written_by_the_python_of_the_environment(checkout: Path) -> None:
+    build(checkout)
+    write_program(checkout / ".venv" / "bin" / "python", '#!/bin/sh\necho "$@"\n')
+    assert call(checkout, "docs").stdout.split() == ["-m", "docs.generate"]
+
+
 def test_a_failing_check_stops_with_that_tools_exit_code(checkout: Path) -> None:
     build(checkout)
     write_program(checkout / ".venv" / "bin" / "python", "#!/bin/sh\n[ $2 = ruff ] || exit 3\n")
