@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from app.server.asgi import build_app
 from app.server.drain import Drain
 from app.server.envelope import SLOWEST_BODY, Body, Envelope
 from app.server.request import SlowRequestError
-from tests.conftest import API
+from tests.conftest import API, SignedIn
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]
@@ -209,6 +209,18 @@ def test_each_request_is_one_log_line_without_its_query(client: Client, caplog: 
     assert (line["method"], line["path"], line["status"]) == ("GET", "/nowhere", 404)
     assert line["request_id"] == answer.headers["x-request-id"]
     assert "sesame" not in json.dumps(line)
+
+
+def test_its_line_says_by_which_route_and_for_whom(
+    as_user: Callable[..., SignedIn], caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = as_user()
+    with caplog.at_level(logging.INFO, logger="app.requests"):
+        ada.get(f"/items/{ada.user.id}")
+        ada.client.get("/nowhere")
+
+    said = [(line["route"], line["user"]) for line in request_lines(caplog)]
+    assert said == [(f"{API}/items/{{item_id}}", str(ada.user.id)), (None, None)]
 
 
 async def ask(app: Any, path: str, *, peer: str, forwarded: str) -> None:

@@ -2,11 +2,15 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from granian.log import LogLevels
+from granian.log import configure_logging as configure_server
 
 from app.lib.settings import Settings
 from app.server.logs import configure_logging
+from app.server.supervisor import OUR_FORMAT
 
 pytestmark = pytest.mark.unit
 
@@ -63,3 +67,35 @@ def test_json_is_one_object_a_line(settings: Settings, capsys: pytest.CaptureFix
         "logger": "app",
         "timestamp": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "log_format"), [({}, "console"), ({"log_format": "json"}, "json")], ids=["default", "chosen"]
+)
+def test_outside_production_lines_are_for_people(given: dict[str, Any], log_format: str) -> None:
+    assert Settings(_env_file=None, secret_key="x", **given).log_format == log_format
+
+
+@pytest.mark.parametrize(
+    ("given", "log_format"), [({}, "json"), ({"log_format": "console"}, "console")], ids=["default", "chosen"]
+)
+def test_in_production_lines_are_for_machines(given: dict[str, Any], log_format: str) -> None:
+    assert Settings(_env_file=None, app_env="production", **given).log_format == log_format
+
+
+def test_the_server_writes_lines_as_the_application_does(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = logging.getLogger("_granian")
+    configure_logging(settings.model_copy(update={"log_format": "json"}))
+    configure_server(LogLevels.info, OUR_FORMAT)
+
+    server.error("Unexpected exit from worker-1")  # of its main process, which never has an application
+    configure_logging(settings.model_copy(update={"log_format": "json"}))
+    server.error("Application callable raised an exception")  # of a worker process, after it has made one
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"][:10], line["level"], line["logger"]) for line in lines] == [
+        ("Unexpected", "error", "_granian"),
+        ("Applicatio", "error", "_granian"),
+    ]

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     db_pool_size: PositiveInt = 8
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["console", "json"] = "console"
+    log_format: Literal["console", "json"] = "console"  # in production, json
 
     redis_url: RedisUrl | None = Field(default=None, repr=False)
     redis_host: str | None = None
@@ -184,9 +184,11 @@ class Settings(BaseSettings):
         return limits
 
     @model_validator(mode="after")
-    def fill_in_what_development_may_leave_out(self) -> Self:
+    def fill_in_what_may_be_left_out(self) -> Self:
         if not self.secret_key and not self.is_production:
             object.__setattr__(self, "secret_key", development_secret(self.local_dir / "secret_key"))
+        if self.is_production and "log_format" not in self.model_fields_set:
+            object.__setattr__(self, "log_format", "json")
         if not self.allowed_hosts:
             object.__setattr__(self, "allowed_hosts", self._usual_hosts())
         return self

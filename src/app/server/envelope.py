@@ -220,9 +220,11 @@ def _log(scope: Any, method: str, status: int, began: float) -> None:
         "request",
         method=method,
         path=path if path.isprintable() else ascii(path),
+        route=scope.get("path_template"),
         status=int(status),
         ms=round(_milliseconds_since(began), 1),
         client=client[0] if client else None,
+        user=str(user.id) if (user := scope.get("user")) else None,
     )
 
 

@@ -8,25 +8,27 @@ from typing import Any
 import structlog
 
 from app.lib.settings import Settings
+from app.server.redaction import Redaction
 
 JSON_TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 """Local variables hold passwords, tokens and keys, so they stay out of every log."""
+SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
 
 
 def configure_logging(settings: Settings) -> None:
-    """`LOG_FORMAT=console` for people, `json` for machines: one line per event, control characters escaped."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    """`LOG_FORMAT=console` for people, `json` for machines: one line per event, control characters escaped, secrets
+    masked."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *SHARED,
             structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -34,27 +36,17 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render: list[Any] = (
-        [JSON_TRACEBACKS, structlog.processors.JSONRenderer()]
-        if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
-    )
     logging.captureWarnings(capture=True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures whose EXIF data are broken, as many are
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {
-                "line": {
-                    "()": structlog.stdlib.ProcessorFormatter,
-                    "foreign_pre_chain": shared,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-                }
-            },
+            "formatters": {"line": {"()": line_formatter, "settings": settings}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": settings.log_level},
             "loggers": {
+                "_granian": {"handlers": [], "propagate": True},  # the server we run in, which has begun to log already
                 "alembic": {"level": "WARNING"},
                 "advanced_alchemy": {"level": "WARNING"},
                 "casbin": {"level": "ERROR"},  # it warns of every refusal, with what it knows of the object
@@ -62,4 +54,21 @@ def configure_logging(settings: Settings) -> None:
                 "saq": {"level": "WARNING"},
             },
         }
+    )
+
+
+def line_formatter(settings: Settings) -> logging.Formatter:
+    """How a line of ours or of anybody looks."""
+    is_json = settings.log_format == "json"
+    render: Any = structlog.processors.JSONRenderer()
+    if not is_json:
+        render = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            JSON_TRACEBACKS if is_json else structlog.processors.format_exc_info,
+            Redaction(settings),
+            render,
+        ],
     )

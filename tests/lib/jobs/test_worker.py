@@ -1,3 +1,4 @@
+import logging
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -54,6 +55,21 @@ def test_what_a_job_does_comes_from_it_and_from_the_request_that_asked_for_it(be
         bench.wait_for("complete")
 
     assert seen == [Origin("job jobs.look_where_it_comes_from", request_id="a-request")]
+
+
+def test_each_line_about_a_job_names_it_and_the_request_that_asked_for_it(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.failures.left = 1
+    with caplog.at_level(logging.INFO, logger="app.jobs"):
+        with structlog.contextvars.bound_contextvars(request_id="a-request"):
+            bench.write(enqueue, fail_at_first, number=1, key="a-key")
+        with bench.worker():
+            wait_until(lambda: bench.hurried("complete"), seconds=15)
+
+    lines = [dict(record.msg) for record in caplog.records if isinstance(record.msg, dict)]
+    said = [(line["event"], line["job"], line["key"], line["request_id"]) for line in lines if "job" in line]
+    assert said == [(event, "jobs.fail_at_first", "a-key", "a-request") for event in ("job failed", "job done")]
 
 
 def test_many_quick_jobs_are_all_done_at_the_first_attempt(bench: Bench) -> None:

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import saq
@@ -67,6 +68,10 @@ class JobRunner:
 
     async def attend(self, job: saq.Job, *, stopping: asyncio.Event) -> saq.Status | None:
         """Stay with the job until its thread is free again. Returns what became of it, None when it is not ours now."""
+        with _described(job):
+            return await self._attend(job, stopping)
+
+    async def _attend(self, job: saq.Job, stopping: asyncio.Event) -> saq.Status | None:
         if job.function not in self._jobs:
             return await self._put_back_unknown(job)
         thread = await self._begin(job)
@@ -101,22 +106,14 @@ class JobRunner:
         """Newer code may have enqueued it, while this worker is about to be replaced; after a day, nobody has."""
         if time.time() - job.queued / 1000 > UNKNOWN_KEPT:
             return await self._record_failure(job, JobUnknownError(job.function))
-        logger.warning(
-            "job is not known here: is its module in JOB_MODULES of server/jobs.py, or this worker old?",
-            job=job.function,
-            key=job.key,
-        )
+        logger.warning("job is not known here: is its module in JOB_MODULES of server/jobs.py, or this worker old?")
         await self._bookkeeping.keep(ledger.release, job, delay=UNKNOWN_SECONDS)
         return saq.Status.QUEUED
 
     def _outcome(self, job: saq.Job) -> BaseException | None:
         """In a thread. What the job raised is returned, because a Future cannot carry StopIteration."""
-        request_id = job.meta.get("request_id")
-        origin = Origin(source=f"job {job.function}", request_id=request_id)
-        with (
-            structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=request_id),
-            originating(origin),
-        ):
+        origin = Origin(source=f"job {job.function}", request_id=job.meta.get("request_id"))
+        with _described(job), originating(origin):
             try:
                 self._run(job)
             except BaseException as error:  # noqa: BLE001  (SystemExit, too, is the job's failure and not the worker's)
@@ -148,13 +145,16 @@ class JobRunner:
         became = await self._bookkeeping.keep(ledger.fail, job, _storable(words))
         logger.warning(
             "job failed",
-            job=job.function,
-            key=job.key,
             attempt=job.attempts,
             became=became.value if became else None,
             **({"exc_info": error} if whole == words else {"error": words}),
         )
         return became
+
+
+def _described(job: saq.Job) -> AbstractContextManager[None]:
+    """What is logged inside says of which job, and of which request."""
+    return structlog.contextvars.bound_contextvars(job=job.function, key=job.key, request_id=job.meta.get("request_id"))
 
 
 def _storable(text: str) -> str:

@@ -112,7 +112,8 @@ class JobWorker(Worker[Any]):
             logger.info("waiting for running jobs", jobs=len(running))
             await asyncio.wait(running, timeout=self._grace)
         for job in [*self._running.values(), *self._queue.take_undone()]:
-            logger.warning("job goes back to the queue", job=job.function, key=job.key)
+            request_id = job.meta.get("request_id")
+            logger.warning("job goes back to the queue", job=job.function, key=job.key, request_id=request_id)
             await self.bookkeeping.keep(ledger.release, job)
         self.pool.shutdown(wait=False)
         self.bookkeeping.close()
