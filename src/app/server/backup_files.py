@@ -82,8 +82,8 @@ def unseal(path: Path, report: Report) -> Manifest:
                 raise BackupError(f"{path} is no backup of Keel, or its end is missing.")
             expected, length, _ = FOOTER.unpack(footer)
             digest = _digest(path, size - FOOTER.size, report)
-            stream.seek(max(0, size - FOOTER.size - length))
-            written = stream.read(length)
+            stream.seek(size - FOOTER.size - min(length, size - FOOTER.size))
+            written = stream.read(size)[: -FOOTER.size]
     except OSError as error:
         raise BackupError(f"{path} cannot be read: {error.strerror}.") from error
     if digest.digest() != expected:

@@ -12,7 +12,6 @@ import rich_click as click
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from app.lib.db.database import reason_of
 from app.lib.settings import Settings
 from app.lib.storage import Storage, StorageUnavailableError
 from app.server.backup_files import Manifest
@@ -164,9 +163,16 @@ def _plain_refusals(after: str) -> Iterator[None]:
     except click.Abort:
         raise BackupError(f"Not confirmed: say --yes. {after}") from None
     except DBAPIError as error:
-        raise BackupError(f"The database refuses: {reason_of(error)}. {after}") from error
+        raise BackupError(f"The database refuses: {_words_of(error.orig)}. {after}") from error
     except psycopg.Error as error:
-        raise BackupError(f"The database refuses: {str(error).strip().splitlines()[0]}. {after}") from error
+        raise BackupError(f"The database refuses: {_words_of(error)}. {after}") from error
+
+
+def _words_of(error: BaseException | None) -> str:
+    """What it says, and the first of what it is about."""
+    detail = error.diag.message_detail if isinstance(error, psycopg.Error) else None
+    about = f" ({detail.splitlines()[0]})" if detail else ""
+    return f"{str(error).strip().splitlines()[0]}{about}"
 
 
 @contextlib.contextmanager
