@@ -3,34 +3,28 @@
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import URL
 
-from tests.live import LiveProcess, free_port, wait_until
+from app.server.supervisor import Serving
+from tests.live import APPLICATION, LiveProcess, free_port, wait_until
 
 
 class ServedApi(LiveProcess):
-    """`litestar serve`."""
+    """`litestar serve`, or with `serving` what it becomes."""
 
-    def __init__(self, url: URL, *options: str, log: Path, socket_path: Path | None = None, **settings: object) -> None:
+    def __init__(self, url: URL, *options: str, log: Path, serving: Serving | None = None, **settings: object) -> None:
         self.port = free_port()
         super().__init__(url, log=log, **{"host": "127.0.0.1", "port": self.port, **settings})
-        self.socket_path = socket_path
-        self._options = options
+        command = (sys.executable, "-m", "litestar", "--app", APPLICATION, "serve", *options)
+        self._command = serving.command if serving else command
+        self._socket = serving.socket if serving else None
 
     def start(self) -> None:
         """Return when it is ready. Raises AssertionError with its log when it does not become so."""
-        self.begin()
-        self.wait_until_ready()
-
-    def begin(self) -> None:
-        place = ("--socket", str(self.socket_path)) if self.socket_path else ()
-        self.run(
-            sys.executable, "-m", "litestar", "--app", "app.server.asgi:create_app", "serve", *place, *self._options
-        )
-
-    def wait_until_ready(self) -> None:
+        self.run(*self._command)
         wait_until(
             lambda: self.status("/health/ready") == 200,
             seconds=60,
@@ -38,17 +32,19 @@ class ServedApi(LiveProcess):
         )
 
     def client(self) -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(self.socket_path) if self.socket_path else None)
+        transport = httpx.HTTPTransport(uds=self._socket)
         return httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
-    def status(self, path: str) -> int | None:
+    def status(self, path: str, **options: Any) -> int | None:
         """Of an answer over a new connection; None when nobody answers there."""
+        if not self.is_listening():
+            return None
         try:
             with self.client() as client:
-                return client.get(path).status_code
+                return client.get(path, **options).status_code
         except httpx.TransportError:
             return None
 
     def is_listening(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        with socket.socket(socket.AF_UNIX if self._socket else socket.AF_INET) as probe:
+            return probe.connect_ex(self._socket or ("127.0.0.1", self.port)) == 0

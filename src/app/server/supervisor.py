@@ -77,20 +77,31 @@ class Supervisor(MPServer):
         )
         self._drain = serving.drain
         self._is_stopping = False
+        self.on_shutdown(self._excuse_those_who_ended)
 
     def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
-        if self._is_stopping or not self._drain:
-            super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no types
-            return
+        is_first = not self._is_stopping
         self._is_stopping = True
+        self.respawn_failed_workers = False
+        if is_first and self._drain:
+            self._turn_away()
+            timer = threading.Timer(self._drain, super().signal_handler_interrupt)
+            timer.daemon = True
+            timer.start()
+        else:
+            super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no types
+
+    def _turn_away(self) -> None:
         if self._socket:  # those who connect look for another server; those who are connected stay
             self._socket.unlink(missing_ok=True)
             self.bind_uds = None  # the next server may have its own there before this one ends
         for worker in self.wrks:
             os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        timer = threading.Timer(self._drain, super().signal_handler_interrupt)
-        timer.daemon = True
-        timer.start()
+
+    def _excuse_those_who_ended(self) -> None:
+        """A terminal tells all processes of a stop, and some service managers do."""
+        if self._is_stopping:
+            self.interrupt_children.clear()
 
 
 def main() -> None:
