@@ -1,8 +1,7 @@
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,8 @@ from app.server.asgi import build_app
 from app.server.drain import Drain
 from app.server.envelope import SLOWEST_BODY, Body, Envelope
 from app.server.request import SlowRequestError
-from tests.conftest import API, SignedIn
+from tests.conftest import API
+from tests.request_lines import request_lines
 
 pytestmark = pytest.mark.integration
 Client = TestClient[Litestar]
@@ -194,35 +194,6 @@ def test_an_answer_that_nobody_reads_is_given_up(
     assert "nobody reads the answer" in caplog.text
 
 
-def test_control_characters_in_a_path_are_escaped_in_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="app.requests"):
-        client.get("/nope%1b[31mRED%0Aforged")
-
-    assert request_lines(caplog)[0]["path"] == r"'/nope\x1b[31mRED\nforged'"
-
-
-def test_each_request_is_one_log_line_without_its_query(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="app.requests"):
-        answer = client.get("/nowhere?token=sesame")
-
-    line = request_lines(caplog)[0]
-    assert (line["method"], line["path"], line["status"]) == ("GET", "/nowhere", 404)
-    assert line["request_id"] == answer.headers["x-request-id"]
-    assert "sesame" not in json.dumps(line)
-
-
-def test_its_line_says_by_which_route_and_for_whom(
-    as_user: Callable[..., SignedIn], caplog: pytest.LogCaptureFixture
-) -> None:
-    ada = as_user()
-    with caplog.at_level(logging.INFO, logger="app.requests"):
-        ada.get(f"/items/{ada.user.id}")
-        ada.client.get("/nowhere")
-
-    said = [(line["route"], line["user"]) for line in request_lines(caplog)]
-    assert said == [(f"{API}/items/{{item_id}}", str(ada.user.id)), (None, None)]
-
-
 async def ask(app: Any, path: str, *, peer: str, forwarded: str) -> None:
     """One request as the server would hand it over: the test client cannot choose its address."""
 
@@ -280,10 +251,6 @@ def http_scope(
         "headers": [(b"host", b"api.example.com"), *headers],
         "client": (peer, 1),
     }
-
-
-def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [record.msg for record in caplog.records if record.name == "app.requests" and isinstance(record.msg, dict)]
 
 
 def test_who_comes_through_a_unix_socket_is_a_neighbour_whose_forwarding_may_be_trusted(

@@ -95,9 +95,10 @@ def leave_the_process(session: Session) -> None:
     raise SystemExit(3)
 
 
-@job(retries=3, cron="* * * * *")
-def fail_every_minute(session: Session) -> None:
-    raise RuntimeError("every minute")
+@job(retries=3, cron="* * * * * */2")
+def fail_every_time(session: Session) -> None:
+    """Planned for every other second."""
+    raise RuntimeError("every time")
 
 
 @job()
