@@ -17,6 +17,7 @@ from app.lib.storage import Storage, StorageUnavailableError
 from app.server.backup_files import Manifest
 from app.server.backups import Backups, where
 from app.server.cli_progress import progress
+from app.server.cli_refusals import plain_refusals, refuse
 from app.server.postgres_clients import BackupError
 from app.server.restoration import Restoration
 from app.server.restored_state import Aftermath, Wishes
@@ -156,23 +157,14 @@ def _revision(manifest: Manifest) -> str:
 def _plain_refusals(after: str) -> Iterator[None]:
     """One line, whatever it was; `after` says how things are then. SIGTERM stops in order, as Ctrl-C does."""
     try:
-        with _stopping_in_order():
+        with plain_refusals(), _plain_refusals_of_database(after), _stopping_in_order():
             yield
+    except BackupError as error:
+        refuse(str(error))
     except KeyboardInterrupt:
-        raise BackupError(f"Stopped. {after}") from None
+        refuse(f"Stopped. {after}")
     except click.Abort:
-        raise BackupError(f"Not confirmed: say --yes. {after}") from None
-    except DBAPIError as error:
-        raise BackupError(f"The database refuses: {_words_of(error.orig)}. {after}") from error
-    except psycopg.Error as error:
-        raise BackupError(f"The database refuses: {_words_of(error)}. {after}") from error
-
-
-def _words_of(error: BaseException | None) -> str:
-    """What it says, and the first of what it is about."""
-    detail = error.diag.message_detail if isinstance(error, psycopg.Error) else None
-    about = f" ({detail.splitlines()[0]})" if detail else ""
-    return f"{str(error).strip().splitlines()[0]}{about}"
+        refuse(f"Not confirmed: say --yes. {after}")
 
 
 @contextlib.contextmanager
@@ -185,3 +177,21 @@ def _stopping_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _plain_refusals_of_database(after: str) -> Iterator[None]:
+    """Of what PostgreSQL refuses while it is restored, also what it is about."""
+    try:
+        yield
+    except DBAPIError as error:
+        refuse(f"The database refused: {_words_of(error.orig)}. {after}")
+    except psycopg.Error as error:
+        refuse(f"The database refused: {_words_of(error)}. {after}")
+
+
+def _words_of(error: BaseException | None) -> str:
+    """What it says, and the first of what it is about."""
+    detail = error.diag.message_detail if isinstance(error, psycopg.Error) else None
+    about = f" ({detail.splitlines()[0]})" if detail else ""
+    return f"{str(error).strip().splitlines()[0]}{about}"

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import click
 from psycopg.pq import Conninfo
 from sqlalchemy import Engine
 
@@ -22,7 +21,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 INHERITED = ("PATH", "HOME", "TMPDIR", "PGSSLROOTCERT", "PGSYSCONFDIR", "PGSERVICEFILE")
 
 
-class BackupError(click.ClickException):
+class BackupError(Exception):
     """What was asked cannot be done. The text is one plain line, which commands end with."""
 
 

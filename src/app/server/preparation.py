@@ -1,4 +1,4 @@
-"""What a database needs before the first request: its tables, and somebody who may administrate."""
+"""What a database needs before the first request: its tables, somebody who may administrate, and, to try it, people."""
 
 import secrets
 
@@ -11,6 +11,8 @@ from app.domain.users.services import UserService
 from app.lib.db.database import Database
 from app.lib.errors import ConflictError
 from app.lib.passwords import Passwords
+from app.server.cli_progress import Report
+from app.server.sample_data import SampleData
 
 
 class Preparation:
@@ -43,3 +45,8 @@ class Preparation:
         except IntegrityError as error:
             raise ConflictError("This address has an account already.") from error
         return password
+
+    def make_sample_data(self, count: int, *, password: str | None, report: Report) -> int:
+        """Have that many accounts to look at (`server/sample_data.py`). Returns how many were made."""
+        password_hash = self._passwords.hash(password) if password else None
+        return SampleData(self._database).make(count, password_hash=password_hash, report=report)
