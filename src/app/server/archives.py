@@ -1,9 +1,10 @@
 """The archive in a backup: loaded in a transaction of ours, and compared with what it should be."""
 
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -16,6 +17,15 @@ from app.server.table_sums import qualified, sequences_of, sums_of
 PIECE = 256 * 1024
 FOR_PSQL_OR_NEWER = re.compile(rb"^(?:\\(?:un)?restrict \w+|SET transaction_timeout = 0;)$", re.MULTILINE)
 """Lines of the script that only psql understands, or only a newer server."""
+_TAKE_RIGHTS = """
+    SELECT DISTINCT format(
+        'REVOKE ALL ON %%s %%s FROM %%s', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+        format('%%I.%%I', %(db_schema)s::text, relname),
+        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+    )
+    FROM pg_class, aclexplode(relacl)
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(db_schema)s) AND grantee <> relowner
+"""
 END_OF_DATA = b"\\.\n"
 
 
@@ -27,17 +37,18 @@ def load(connection: Connection, path: Path, manifest: Manifest, *, with_privile
     """
     pg_restore = ClientProgram.find("pg_restore", at_least=manifest.client)
     options = ["--no-owner", f"--schema={manifest.db_schema}", "--file=-"]
-    options += [] if with_privileges else ["--no-privileges"]
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     with driver.cursor() as cursor:
         for section in ("pre-data", "data", "post-data"):
-            with pg_restore.reading(f"--section={section}", *options, path) as script:
+            with pg_restore.reading(f"--section={section}", "--no-privileges", *options, path) as script:
                 if section == "data":
                     _run_data(cursor, script, manifest, report)
                 else:
                     report("Making tables" if section == "pre-data" else "Making indexes and constraints", 0, 1)
                     cursor.execute(FOR_PSQL_OR_NEWER.sub(b"", script.read()))
+        if with_privileges:
+            _give_rights(cursor, pg_restore, path, manifest)
     connection.execute(text(f"SET LOCAL search_path = {qualified(connection, manifest.db_schema)}"))
 
 
@@ -52,6 +63,22 @@ def refuse_differences(connection: Connection, manifest: Manifest, report: Repor
     reached = sequences_of(connection, manifest.db_schema)
     if behind := sorted(name for name, last in manifest.sequences.items() if reached.get(name, -1) < last):
         raise BackupError(f"The sequence {', '.join(behind)} would give out again what it has given out before.")
+
+
+def _give_rights(cursor: psycopg.Cursor[Any], pg_restore: ClientProgram, path: Path, manifest: Manifest) -> None:
+    """Exactly those of the backup: what default privileges have given to the new tables is taken first. The schema
+    itself has stayed as it was."""
+    for (statement,) in cursor.execute(_TAKE_RIGHTS, {"db_schema": manifest.db_schema}).fetchall():
+        cursor.execute(statement)
+    with pg_restore.reading("--list", path) as content:
+        rights = [line for line in content if b" ACL " in line and b" ACL - SCHEMA " not in line]
+    if not rights:
+        return
+    with tempfile.NamedTemporaryFile() as chosen:
+        chosen.writelines(rights)
+        chosen.flush()
+        with pg_restore.reading(f"--use-list={chosen.name}", "--no-owner", "--file=-", path) as script:
+            cursor.execute(FOR_PSQL_OR_NEWER.sub(b"", script.read()))
 
 
 def _run_data(cursor: psycopg.Cursor[object], script: IO[bytes], manifest: Manifest, report: Report) -> None:

@@ -23,9 +23,16 @@ SCRATCH = "keel_scratch_"
 LEFT_BEHIND = 24 * 3600
 """Seconds after which the scratch database of another backup is one that was killed."""
 _GRANTEES = text("""
-    SELECT DISTINCT rolname FROM pg_class, aclexplode(relacl) AS granted JOIN pg_roles ON pg_roles.oid = grantee
-    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+    WITH here AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema()), named AS (
+        SELECT grantee AS role FROM pg_class, aclexplode(relacl)
+        WHERE relnamespace IN (SELECT oid FROM here) AND grantee <> relowner
+        UNION
+        SELECT unnest(ARRAY[defaclrole, grantee]) FROM pg_default_acl, aclexplode(defaclacl)
+        WHERE defaclnamespace IN (SELECT oid FROM here)
+    )
+    SELECT rolname FROM pg_roles WHERE oid IN (SELECT role FROM named)
 """)
+"""Also those of default privileges."""
 _MAY_CREATE = text("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
 
 

@@ -87,15 +87,17 @@ class JobQueue(PostgresQueue):
 
 
 def _pool(url: URL | str) -> AsyncConnectionPool:
-    parsed = make_url(url)
+    """Given to the driver as SQLAlchemy does: written as a URL, a password with a space would be none."""
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    _, given = parsed.get_dialect()().create_connect_args(parsed)
     options = {
+        **given,
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": "keel-jobs",
         "tcp_user_timeout": CONNECTION_TIMEOUT * 1000,
         "options": f"{parsed.query.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT}s -c timezone=UTC",
     }
     return AsyncConnectionPool(
-        parsed.set(drivername="postgresql").render_as_string(hide_password=False),
         kwargs=options,
         open=False,
         check=AsyncConnectionPool.check_connection,
