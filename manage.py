@@ -47,6 +47,11 @@ Anything else goes to the application's own command line (Litestar's, with ours 
   python3 manage.py database upgrade
   python3 manage.py --help                 lists all of its commands
 """
+LOCKS = (
+    ("base", ("pyproject.toml",)),
+    ("dev", ("pyproject.toml", "--extra", "dev")),
+    ("build", ("--group", "build")),
+)
 CHECKS = (
     ("format", ("ruff", "format", "--check", ".")),
     ("lint", ("ruff", "check", ".")),
@@ -142,10 +147,10 @@ def install(uv: str | None) -> None:
 def lock(arguments: list[str]) -> None:
     if arguments not in ([], ["--upgrade"]):
         sys.exit("usage: python3 manage.py lock [--upgrade]")
-    for name, extra in (("base", ()), ("dev", ("--extra", "dev"))):
+    for name, what in LOCKS:
         say(f"Resolving requirements/{name}.txt.")
         run(
-            *(str(VENV / "bin" / "uv"), "pip", "compile", "pyproject.toml", *extra, *arguments, "--quiet"),
+            *(str(VENV / "bin" / "uv"), "pip", "compile", *what, *arguments, "--quiet"),
             *("--universal", "--generate-hashes", "--python-version", "3.11", "--no-emit-index-url"),
             *("--custom-compile-command", "python3 manage.py lock", "-o", f"requirements/{name}.txt"),
         )

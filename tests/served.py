@@ -24,12 +24,16 @@ class ServedApi(LiveProcess):
 
     def start(self) -> None:
         """Return when it is ready. Raises AssertionError with its log when it does not become so."""
-        self.run(*self._command)
+        self.begin()
         wait_until(
             lambda: self.status("/health/ready") == 200,
             seconds=60,
             what=lambda: f"the API to be ready:\n{self.log.read_text()}",
         )
+
+    def begin(self) -> None:
+        """Without waiting until it is ready."""
+        self.run(*self._command)
 
     def client(self) -> httpx.Client:
         transport = httpx.HTTPTransport(uds=self._socket)

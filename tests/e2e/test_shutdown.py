@@ -126,6 +126,16 @@ def test_a_second_signal_ends_the_drain(serve: Callable[..., ServedApi]) -> None
     assert api.exit_code(seconds=10) == 0
 
 
+def test_it_can_be_stopped_while_it_starts(live_database: URL, tmp_path: Path) -> None:
+    api = ServedApi(live_database, "--workers", "1", "--drain", "0", log=tmp_path / "api.log")
+    api.begin()
+    wait_until(lambda: "Spawning worker-1" in api.log.read_text(), seconds=30)
+
+    api.tell_to_stop()
+
+    assert api.exit_code(seconds=10) == 0
+
+
 def test_a_worker_that_is_told_to_stop_finishes_its_jobs_and_leaves_the_others(
     live_database: URL,
     database: Connection,

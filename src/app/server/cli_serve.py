@@ -1,6 +1,5 @@
 """`litestar serve`. Like `server/cli.py`, it imports no feature."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from app.lib.settings import Settings
 from app.server.envelope import longest_request
 from app.server.listening import ListenError, clear_socket, refuse_taken_port
 from app.server.processors import usable_processors
-from app.server.supervisor import Serving
+from app.server.supervisor import Serving, become
 
 DRAIN = 5.0
 
@@ -39,7 +38,7 @@ def serve(app: Litestar, **options: Any) -> None:
         serving = plan(app.state.settings, **options)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
-    os.execv(serving.command[0], serving.command)  # noqa: S606  (this process has done its part, and imported much)
+    become(serving)
 
 
 def plan(

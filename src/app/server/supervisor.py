@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import msgspec
 from granian.constants import Interfaces
@@ -25,6 +25,7 @@ CONNECTIONS = 1024
 """That one process has at once, idle ones among them, and that wait for one."""
 SOCKET_MODE = 0o666
 """As PostgreSQL's: the directory decides who may come."""
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 OUR_FORMAT: dict[str, Any] = {"loggers": {"_granian": {"propagate": True}}}
 """Its lines look as all others do."""
 
@@ -77,6 +78,7 @@ class Supervisor(MPServer):
         )
         self._drain = serving.drain
         self._is_stopping = False
+        self.on_startup(hear_signals)
         self.on_shutdown(self._excuse_those_who_ended)
 
     def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
@@ -104,9 +106,26 @@ class Supervisor(MPServer):
             self.interrupt_children.clear()
 
 
+def become(serving: Serving) -> NoReturn:
+    """Of a process that has done its part, and has imported much. A signal on the way is kept for the supervisor."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    os.execv(serving.command[0], serving.command)  # noqa: S606  (no shell, and nothing of it is anybody's input)
+
+
+def hear_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def let_signals_end_this() -> None:
+    """A process that has just been forked would take them for the supervisor's until it serves, and lose them."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+
+
 def main() -> None:
     configure_logging(get_settings())
-    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # in those that have just been forked, too
+    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # also in those that have just been forked
+    os.register_at_fork(after_in_child=let_signals_end_this)
     Supervisor(Serving.of_command_line()).serve()
 
 
