@@ -47,10 +47,11 @@ Anything else goes to the application's own command line (Litestar's, with ours 
   python3 manage.py database upgrade
   python3 manage.py --help                 lists all of its commands
 """
+AS_TESTED = ("--constraints", "requirements/dev.txt")
 LOCKS = (
-    ("base", ("pyproject.toml",)),
     ("dev", ("pyproject.toml", "--extra", "dev")),
-    ("build", ("--group", "build")),
+    ("base", ("pyproject.toml", *AS_TESTED)),
+    ("build", ("--group", "build", *AS_TESTED)),
 )
 CHECKS = (
     ("format", ("ruff", "format", "--check", ".")),

@@ -1,0 +1,113 @@
+"""`deploy/compose.yaml`: valid, without passwords of its own, and of one mind with the image and the code."""
+
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from app.lib.settings import CHECKOUT, Settings
+from app.server.cli_jobs import GRACE
+from app.server.cli_serve import DRAIN
+from app.server.envelope import longest_request
+from tests.dockerfile import stages
+
+pytestmark = pytest.mark.unit
+
+DEPLOY = CHECKOUT / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+OURS = ("migrate", "api", "worker")
+VARIABLE = re.compile(r"\$\{(\w+)(:?[-?])?([^}]*)\}")
+SCHEMAS = files("check_jsonschema") / "builtin_schemas" / "vendor"
+OF_COMPOSE = {"KEEL_TAG", "KEEL_PORT"}
+
+
+def texts(value: Any) -> list[str]:
+    """All strings in it."""
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in texts(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in texts(each)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.development.yaml"])
+def test_it_is_what_the_specification_calls_valid(name: str) -> None:
+    schema = json.loads((SCHEMAS / "compose-spec.json").read_text())
+
+    jsonschema.validate(yaml.safe_load((DEPLOY / name).read_text()), schema)
+
+
+def test_workflows_are_valid_too() -> None:
+    schema = json.loads((SCHEMAS / "github-workflows.json").read_text())
+
+    for path in (CHECKOUT / ".github").glob("workflows/*.yml"):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+
+
+def test_every_password_must_be_given() -> None:
+    secret = re.compile(r"SECRET_KEY|DB_PASSWORD|REDIS_PASSWORD")
+    given = [match for text in texts(COMPOSE) for match in VARIABLE.findall(text) if secret.fullmatch(match[0])]
+
+    assert {name for name, _, _ in given} == {"SECRET_KEY", "DB_PASSWORD", "REDIS_PASSWORD"}
+    assert {operator for _, operator, _ in given} == {":?"}
+    assert COMPOSE["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${DB_PASSWORD:?")
+
+
+def test_its_variables_are_settings_and_stand_in_the_example() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    development = yaml.safe_load((DEPLOY / "compose.development.yaml").read_text())
+    asked = {name for text in texts(COMPOSE) for name, _, _ in VARIABLE.findall(text)}
+    example = re.findall(r"^#?([A-Z_]+)=", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE)
+
+    assert set(COMPOSE["x-keel"]["environment"]) | set(development["x-development"]["environment"]) <= known
+    assert sorted(example) == sorted(asked)
+    assert asked - OF_COMPOSE <= known
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_no_service_can_do_more_than_it_must(name: str) -> None:
+    service = COMPOSE["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert name in OURS or service["user"] == name
+
+
+def test_stores_are_reached_by_the_application_alone() -> None:
+    assert COMPOSE["networks"]["stores"]["internal"] is True
+    for name, service in COMPOSE["services"].items():
+        if name not in OURS:
+            assert service["networks"] == ["stores"]
+            assert "ports" not in service
+    [port] = COMPOSE["services"]["api"]["ports"]
+    assert port.startswith("127.0.0.1:")
+    assert port.endswith(f":{stages(DEPLOY / 'Dockerfile')['production'].last('EXPOSE')}")
+
+
+def test_nobody_is_killed_who_may_still_end_in_order(settings: Settings) -> None:
+    api, worker = (COMPOSE["services"][name]["stop_grace_period"] for name in ("api", "worker"))
+
+    assert seconds(api) > DRAIN + longest_request(settings)
+    assert seconds(worker) > GRACE
+
+
+def seconds(duration: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([sm])", duration).groups()  # type: ignore[union-attr]  # else it fails
+    return int(number) * {"s": 1, "m": 60}[unit]
+
+
+def test_the_application_starts_after_the_migrations_and_files_are_shared() -> None:
+    services = COMPOSE["services"]
+
+    for name in ("api", "worker"):
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+        assert services[name]["volumes"] == ["files:/var/lib/keel/files"]
+        assert services[name]["restart"] == "unless-stopped"
+    assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    assert "10001 --group 10001 /var/lib/keel/files" in (DEPLOY / "Dockerfile").read_text()
