@@ -38,6 +38,7 @@ usage: python3 manage.py COMMAND
   up [--host H] [--port P] [--workers N]   database, migrations, administrator and API, until Ctrl-C
   test [PYTEST ARGUMENTS]                  run the tests
   check                                    format, lint, types, tests with coverage: what CI runs
+  check --deploy                           what would be unsafe or unwise in production
   lock [--upgrade]                         rebuild requirements/*.txt from pyproject.toml
   docs                                     write what is made from AGENTS.md and the code
   help                                     this text
@@ -196,7 +197,7 @@ def main(arguments: list[str]) -> None:
         become(str(PYTHON), "-m", "pytest", *rest)
     elif command == "docs":
         become(str(PYTHON), "-m", "docs.generate", *rest)
-    elif command == "check":
+    elif command == "check" and rest[:1] != ["--deploy"]:
         check(rest)
     elif command == "lock":
         lock(rest)

@@ -106,7 +106,7 @@ def test_the_second_call_installs_nothing(checkout: Path) -> None:
 
 def test_unknown_commands_become_the_applications(checkout: Path) -> None:
     build(checkout)
-    for arguments in (["up", "--port", "1"], ["database", "upgrade"], ["--help"]):
+    for arguments in (["up", "--port", "1"], ["database", "upgrade"], ["check", "--deploy", "--json"], ["--help"]):
         litestar = f"{checkout}/.venv/bin/litestar"
         assert call(checkout, *arguments).stdout.split() == ["app.server.asgi:create_app", litestar, *arguments]
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.lib.settings import Settings, UnsafeSettingsError, get_settings
-from app.server.asgi import read_settings
+from app.server.configuration import read_settings
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +51,7 @@ def test_safe_production_settings_are_accepted() -> None:
         ({"db_echo": True}, "DB_ECHO is on"),
         ({"secret_key": "q2G7vQm1Zb0kY5s8T3xW9uJ4hN6cR1pL # the key"}, "SECRET_KEY is too weak"),
         ({"secret_key": "abcdefghijklmnopqrstuvwxyz0123456789"}, "SECRET_KEY is too weak"),
-        ({"public_url": "http://api.example.com"}, "PUBLIC_URL must start with https://"),
+        ({"public_url": "http://api.example.com"}, "PUBLIC_URL has no TLS: start it with https://"),
         ({"mail_backend": "console"}, "MAIL_BACKEND prints mail"),
         ({"smtp_host": ""}, "SMTP_HOST is missing"),
         ({"storage_url": ""}, "STORAGE_URL is missing"),

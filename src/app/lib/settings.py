@@ -255,7 +255,9 @@ def _production_faults(settings: Settings) -> list[str]:
             proxy == "*" or proxy.endswith("/0") for proxy in settings.trusted_proxies
         ),
         "DB_ECHO is on: it writes every statement to the log. Set DB_ECHO=false.": settings.db_echo,
-        "PUBLIC_URL must start with https:// in production.": not settings.public_url.startswith("https://"),
+        "PUBLIC_URL has no TLS: start it with https://, as clients reach the API.": not settings.public_url.startswith(
+            "https://"
+        ),
         "MAIL_BACKEND prints mail instead of sending it: set MAIL_BACKEND=smtp.": settings.mail_backend != "smtp",
         "SMTP_HOST is missing: set it to the host that sends your mail.": not settings.smtp_host,
         "EMAILS_FROM_EMAIL is missing: set it to the address that mail comes from.": (

@@ -9,8 +9,6 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.plugins import PluginProtocol
 from litestar_granian import GranianPlugin
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from sqlalchemy import URL
 
 from app.lib.access.control import AccessControl
@@ -23,15 +21,17 @@ from app.lib.events import EventFeed, deliver_to
 from app.lib.mail.mailer import mail_folder
 from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
-from app.lib.settings import Settings, UnsafeSettingsError, get_settings
+from app.lib.settings import Settings
 from app.lib.social.providers import configured_providers
 from app.server.access import AccessInspection
 from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
 from app.server.authentication import Authentication, RevokedSessions
+from app.server.configuration import read_settings
 from app.server.confirmation_pages import confirmation_pages
 from app.server.controllers import CONTROLLERS
 from app.server.dashboard import job_dashboard
+from app.server.doctor import Doctor
 from app.server.drain import Drain
 from app.server.envelope import envelop
 from app.server.errors import answer_error
@@ -68,22 +68,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
     gc.collect()
     gc.freeze()  # all this stays; to look through it again, in every full collection, would stop the process for 0.2 s
     return app
-
-
-def read_settings() -> Settings:
-    try:
-        settings = get_settings()
-        settings.refuse_unsafe_production()
-    except ValidationError as error:
-        raise SystemExit("\n".join(map(_fault, error.errors()))) from error
-    except UnsafeSettingsError as error:
-        raise SystemExit("\n".join(error.args)) from error
-    return settings
-
-
-def _fault(error: ErrorDetails) -> str:
-    name = str(error["loc"][0]).upper() if error["loc"] else "Settings"
-    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres | None = None) -> Litestar:
@@ -142,6 +126,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "api_keyring": api_keys,
                 "access_inspection": AccessInspection(database),
                 "accounts": Accounts(database, passwords),
+                "doctor": Doctor(settings, url, embedded=embedded),
                 "preparation": Preparation(alchemy, database, passwords),
                 "mailer": build_mailer(settings),
                 "providers": configured_providers(settings),

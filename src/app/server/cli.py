@@ -30,7 +30,12 @@ from app.server.postgres_account import PostgresError
 from app.server.processes import ChildProcess, ProcessError
 from app.server.supervisor import Serving
 
-os.environ.setdefault("LITESTAR_APP", "app.server.asgi:create_app")
+APPLICATION = "app.server.asgi:create_app"
+APPLICATION_TO_DIAGNOSE = "app.server.diagnosis:create_app"
+DIAGNOSES = {"doctor", "check"}
+"""Commands that have something to say when the application does not start; Litestar starts it before any command."""
+if os.environ.setdefault("LITESTAR_APP", APPLICATION) == APPLICATION and DIAGNOSES.intersection(sys.argv[1:2]):
+    os.environ["LITESTAR_APP"] = APPLICATION_TO_DIAGNOSE
 
 ADMINISTRATOR = "admin@example.com"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

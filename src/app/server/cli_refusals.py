@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.lib.db.database import reason_of
 from app.lib.errors import ApplicationError, InvalidInputError
-from app.server.postgres_account import PostgresError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 """For every command that lists: it prints what `echo_items` does, and nothing else."""
@@ -48,8 +47,10 @@ def plain_refusals() -> Iterator[None]:
         refuse(error.detail)
     except DBAPIError as error:
         refuse(_of_database(error))
-    except PostgresError as error:
-        refuse(error.message)
+    except click.UsageError:
+        raise
+    except click.ClickException as error:
+        refuse(error.format_message())
 
 
 def _of_database(error: DBAPIError) -> str:

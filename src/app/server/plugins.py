@@ -8,12 +8,11 @@ from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
 from alembic.util import CommandError
 from litestar.plugins import CLIPluginProtocol
 from sqlalchemy import URL, NullPool, create_engine
-from sqlalchemy.exc import OperationalError
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
-from app.lib.db.database import reason_of
 from app.lib.settings import CHECKOUT, Settings
 from app.server.cli_backups import DatabaseCommands, backup, restore
+from app.server.cli_refusals import Commands, refuse
 
 PROJECT_FILE = CHECKOUT / "pyproject.toml"
 """Has the formatter that new revisions go through; an installed package does without."""
@@ -34,16 +33,14 @@ def alchemy_config(url: URL | str) -> SQLAlchemySyncConfig:
     )
 
 
-class MigrationCommands(click.RichGroup):
-    """Says in one line what an operator can mend."""
+class MigrationCommands(Commands):
+    """Alembic's own refusals, too."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except OperationalError as error:
-            raise click.ClickException(f"The database does not answer: {reason_of(error)}") from error
         except CommandError as error:
-            raise click.ClickException(str(error)) from error
+            refuse(str(error))
 
 
 class MigrationsPlugin(CLIPluginProtocol):

@@ -4,6 +4,7 @@ import contextlib
 import smtplib
 import ssl
 import time
+from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,12 +29,22 @@ class SmtpBackend:
 
     def deliver(self, message: EmailMessage) -> None:
         sender, recipient = (message[name].addresses[0].addr_spec for name in ("From", "To"))
+        with self._signed_in() as server:
+            server.send_message(message, from_addr=sender, to_addrs=[recipient])
+
+    def check(self) -> None:
+        """All that comes before a mail, and none."""
+        with self._signed_in() as server:
+            server.noop()
+
+    @contextlib.contextmanager
+    def _signed_in(self) -> Iterator[smtplib.SMTP]:
         with contextlib.closing(self._connect()) as server:
             if self._settings.smtp_security == "starttls":
                 server.starttls(context=self._tls)
             if self._settings.smtp_user:
                 server.login(self._settings.smtp_user, self._settings.smtp_password)
-            server.send_message(message, from_addr=sender, to_addrs=[recipient])
+            yield server
             with contextlib.suppress(OSError):  # it has the mail, however it says goodbye
                 server.quit()
 
