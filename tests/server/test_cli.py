@@ -14,7 +14,17 @@ from tests.live import free_port
 pytestmark = pytest.mark.integration
 
 DOCUMENT = CHECKOUT / "docs" / "commands.md"
-LISTS = {"users list", "roles list", "mail list", "access audit", "access explain", "access diff", "doctor", "check"}
+LISTS = {
+    "users list",
+    "roles list",
+    "mail list",
+    "access audit",
+    "access explain",
+    "access diff",
+    "doctor",
+    "check",
+    "openapi diff",
+}
 ASKING = [
     ("users", "list"),
     ("users", "create", "ada@example.com", "--first-name", "Ada", "--last-name", "Lovelace"),
