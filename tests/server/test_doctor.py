@@ -279,5 +279,5 @@ def test_all_is_fine_where_it_is(settings: Settings, live_database: URL, redis_s
         ended = litestar.run("doctor", "--fail-on", "warning")
 
     assert ended.exit_code == 0, ended.stdout
-    assert ended.stdout.endswith("\nThere are no faults and no warnings.\n")
+    assert ended.stdout.endswith("\n0 faults, 0 warnings.\n")
     assert {line[:9] for line in ended.stdout.splitlines()[:-2]} == {"ok       "}

@@ -251,7 +251,7 @@ def test_the_description_that_is_exported_is_the_one_in_the_repository(app: Lite
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["openapi", "export", "/dev/null/openapi.json"], "Error: /dev/null/openapi.json cannot be written: not a dir"),
+        (["openapi", "export", "/dev/null/openapi.json"], "Error: /dev/null/openapi.json: not a directory."),
         (["openapi", "diff", "/dev/null"], "Error: /dev/null: This is not JSON"),
     ],
     ids=["export", "diff"],

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import rich_click as click
 from litestar import Litestar
 
-from app.server.cli_refusals import echo_items, json_option
+from app.server.cli_refusals import echo_items, json_option, plain_refusals
 from app.server.findings import Finding, Level
 
 fail_on = click.option(
@@ -19,17 +19,20 @@ fail_on = click.option(
 
 
 @click.command()
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes of the API.")
+@click.option(
+    "--processes", type=click.IntRange(1), help="Of the API.  [default: 1; in production, as `serve` has them]"
+)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Workers that run jobs.")
 @fail_on
 @json_option
-def doctor(app: Litestar, processes: int, workers: int, fail_on: str, *, as_json: bool) -> None:
+def doctor(app: Litestar, processes: int | None, workers: int, fail_on: str, *, as_json: bool) -> None:
     """Ask the database, Redis, the mail server and all else that is needed, and say what is wrong and its mend.
 
     Nothing is changed. It works also when the settings are at fault, or the database is away.
     """
     found = app.state.doctor.examine(app, processes=processes, workers=workers)
-    _conclude(found, fail_on=fail_on, as_json=as_json)
+    with plain_refusals():
+        _conclude(found, fail_on=fail_on, as_json=as_json)
 
 
 @click.command()
@@ -38,7 +41,8 @@ def doctor(app: Litestar, processes: int, workers: int, fail_on: str, *, as_json
 @json_option
 def check(app: Litestar, fail_on: str, *, deploy: bool, as_json: bool) -> None:
     """Look at the settings and the routes, and ask nobody: for a build, or before a deployment."""
-    _conclude(app.state.doctor.check(deploy=deploy), fail_on=fail_on, as_json=as_json)
+    with plain_refusals():
+        _conclude(app.state.doctor.check(deploy=deploy), fail_on=fail_on, as_json=as_json)
 
 
 def _conclude(findings: Iterable[Finding], *, fail_on: str, as_json: bool) -> None:
@@ -51,9 +55,9 @@ def _conclude(findings: Iterable[Finding], *, fail_on: str, as_json: bool) -> No
     if as_json:
         echo_items(found, faults=len(faults), warnings=len(warnings))
     else:
-        click.echo(f"\nThere are {_counted(len(faults), 'fault')} and {_counted(len(warnings), 'warning')}.")
+        click.echo(f"\n{_counted(len(faults), 'fault')}, {_counted(len(warnings), 'warning')}.")
     sys.exit(1 if faults or (warnings and fail_on == Level.WARNING) else 0)
 
 
 def _counted(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -29,10 +29,7 @@ def export(app: Litestar, file: Path | None) -> None:
     if file is None:
         click.echo(written)
         return
-    try:
-        file.write_bytes(written)
-    except OSError as error:
-        refuse(f"{file} cannot be written: {(error.strerror or str(error)).lower()}.")
+    file.write_bytes(written)
 
 
 @openapi.command()
@@ -70,5 +67,3 @@ def _read(file: Path) -> dict[str, Any]:
         return read_description(content)
     except UnreadableDescriptionError as error:
         raise UnreadableDescriptionError(f"{file}: {error}") from error
-    except OSError as error:
-        raise UnreadableDescriptionError(f"{file}: {(error.strerror or str(error)).lower()}.") from error

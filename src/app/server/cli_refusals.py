@@ -1,5 +1,6 @@
 """What every command of ours has in common: refusals of one plain line, and lists that print JSON."""
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -47,6 +48,10 @@ def plain_refusals() -> Iterator[None]:
         refuse(error.detail)
     except DBAPIError as error:
         refuse(_of_database(error))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever reads has read enough; click ends quietly
+            raise
+        refuse(f"{error.filename or 'The output'}: {(error.strerror or str(error)).lower()}.")
     except click.UsageError:
         raise
     except click.ClickException as error:

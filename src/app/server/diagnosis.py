@@ -36,4 +36,6 @@ def _without_routes(doctor: Doctor, settings: Settings | None = None) -> Litesta
 
 def _unreadable(sentence: str) -> Finding:
     what, _, mend = sentence.partition(": ")
-    return fault("settings", f"{what} cannot be used.", f"{mend[0].upper()}{mend[1:]}." if mend else "Correct it.")
+    return fault(
+        "settings", f"{what} cannot be used.", f"{mend[0].upper()}{mend[1:].rstrip('.')}." if mend else "Correct it."
+    )

@@ -24,6 +24,7 @@ from app.server.doctor_services import mail_findings, redis_findings, replica_fi
 from app.server.findings import Check, Finding, examine, fault, fine, warning
 from app.server.postgres import EmbeddedPostgres
 from app.server.postgres_account import PostgresError
+from app.server.processors import usable_processors
 
 
 class Doctor:
@@ -62,15 +63,17 @@ class Doctor:
             yield from self._demands(settings)
             yield from secret_findings(settings)
 
-    def examine(self, app: Litestar, *, processes: int, workers: int) -> Iterator[Finding]:
-        """Ask everything that the application needs, in about five seconds at most."""
-        settings, load = self._settings, Load(processes=processes, workers=workers)
+    def examine(self, app: Litestar, *, processes: int | None, workers: int) -> Iterator[Finding]:
+        """Ask everything that the application needs, in about five seconds at most. `processes`: None stands for those
+        that `serve` would start here."""
+        settings = self._settings
         yield from python_findings()
         yield from self._faults
         is_production = settings is not None and settings.is_production
         yield from env_file_findings(self._checkout, is_production=is_production)
         if settings is None:
             return
+        load = Load(processes or (usable_processors() if is_production else 1), workers)
         yield from self._demands(settings)
         yield from secret_findings(settings)
         yield from thread_findings(settings)

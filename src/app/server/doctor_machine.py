@@ -1,6 +1,5 @@
 """What `doctor` and `check` see on this machine: Python, files, the disk, and the settings' own figures."""
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from app.lib.secret_keys import is_weak
 from app.lib.settings import Settings
 from app.server.findings import Finding, Level, fault, fine, warning
+from app.server.processors import usable_processors
 
 NEWEST_TESTED = (3, 13)
 MEBIBYTE = 1024 * 1024
@@ -63,7 +63,7 @@ def secret_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def thread_findings(settings: Settings) -> Iterator[Finding]:
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = usable_processors()
     if settings.password_hash_concurrency > processors:
         yield warning(
             "threads",

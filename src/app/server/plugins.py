@@ -62,6 +62,7 @@ class MigrationsPlugin(CLIPluginProtocol):
         )
         add_migration_commands(group)
         del group.commands["init"]  # the migrations are there
+        del group.commands["dump-data"]  # `backup` is for that: this one writes password hashes for everybody to read
         for command in (backup, restore):
             group.add_command(command)
         cli.add_command(group)
