@@ -211,8 +211,9 @@ def test_every_good_example_stands_in_the_code(path: str, example: str) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("document", DOCUMENTS, ids=in_checkout)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if one.name != "api.md"], ids=in_checkout)
 def test_every_example_says_where_it_stands_or_that_it_is_bad(document: Path) -> None:
+    """Those of api.md are run."""
     examples = blocks(document.read_text(), "python")
 
     assert all(EXAMPLE.match(example) or example.startswith(("# bad: ", "# new file: ")) for example in examples)
