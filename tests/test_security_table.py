@@ -53,3 +53,12 @@ def test_a_line_without_an_attack_says_why() -> None:
 
     assert silent == []
     assert set(range(1, 52)) | {70} <= set(rows())
+
+
+def test_whoever_is_in_the_threat_model_is_tried_in_sections_that_there_are_and_none_is_left_out() -> None:
+    document = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"\| ((?:[A-Z], )*[A-Z]) \|$", document, re.MULTILINE)
+
+    assert {letter for letters in named for letter in letters.split(", ")} == set(
+        re.findall(r"^### ([A-Z])\. ", document, re.MULTILINE)
+    )
