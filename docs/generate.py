@@ -1,4 +1,4 @@
-"""Writes what is made from AGENTS.md, from the code and from the tutorial: `python3 manage.py docs`.
+"""Writes what is made from AGENTS.md, from the code and from pages of the documentation: `python3 manage.py docs`.
 
 Assistants look for their rules in files of many names. All of them are made here, so that they cannot disagree, and a
 test compares them with what is in the repository.
@@ -15,6 +15,8 @@ from textwrap import dedent
 from typing import Any, NamedTuple
 
 import click
+from docs.generate_settings import PAGE as SETTINGS_PAGE
+from docs.generate_settings import default_of, env_example, settings_page, without_meaning
 from litestar import Litestar
 
 from app.db.metadata import MODULES
@@ -101,7 +103,7 @@ INDEX = {
 
 def documents(app: Litestar, commands: dict[str, click.Command]) -> dict[str, str]:
     """What each file must contain, by its path in the checkout."""
-    agents = AGENTS.read_text()
+    agents, settings = AGENTS.read_text(), settings_page(SETTINGS_PAGE.read_text())
     return {
         ".cursorrules": _made("AGENTS.md") + agents,
         ".github/copilot-instructions.md": _made("AGENTS.md") + agents,
@@ -109,6 +111,8 @@ def documents(app: Litestar, commands: dict[str, click.Command]) -> dict[str, st
         "CODE_TEMPLATES.md": templates(),
         "QUICK_SNIPPETS.md": snippets(),
         "README_AI_DOCS.md": index(),
+        "docs/settings.md": settings,
+        ".env.example": env_example(settings),
         CONTEXT: json.dumps(context(app, commands), indent=2, ensure_ascii=False) + "\n",
     }
 
@@ -214,13 +218,6 @@ def options_of(command: click.Command) -> dict[str, Any]:
     }
 
 
-def default_of(name: str) -> Any:
-    default = Settings.model_fields[name].default
-    if isinstance(default, Path):
-        return str(default.relative_to(CHECKOUT))
-    return list(default) if isinstance(default, tuple) else default
-
-
 def main(arguments: list[str]) -> None:
     if arguments:
         sys.exit("usage: python3 manage.py docs")
@@ -233,6 +230,8 @@ def main(arguments: list[str]) -> None:
             (CHECKOUT / path).parent.mkdir(exist_ok=True)
             (CHECKOUT / path).write_text(text)
             print(f"Wrote {path}.")
+    if missing := without_meaning(made["docs/settings.md"]):
+        sys.exit(f"docs/settings.md does not say what these mean, from where .env.example has it: {', '.join(missing)}")
 
 
 if __name__ == "__main__":
