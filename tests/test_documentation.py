@@ -29,6 +29,7 @@ MADE_LATER = (".local", ".venv")
 OWN_COMMANDS = {"test", "check", "lock", "docs", "help"}
 """Of `manage.py`; all others are the application's."""
 COMMAND = re.compile(r"(?:python3 manage\.py|(?<!from )litestar) ([^`#\n]+)")
+PLACE = re.compile(r"`(\w+)(?:\([^`]*\))?`\s(?:in|of|from)\s`(src/[\w/]+\.py|tests/[\w/]+\.py|app\.[\w.]+)`")
 NEEDS_CURL = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("bash")), reason="needs the programs curl and bash"
 )
@@ -164,6 +165,25 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
     missing += [link for link in links if not (document.parent / link).exists()]
 
     assert missing == []
+
+
+def named_code() -> list[tuple[str, str]]:
+    """What a document says to be in a file or a module: "`MODULES` in `src/app/db/metadata.py`"."""
+    found = {pair for document in DOCUMENTS for pair in PLACE.findall(document.read_text())}
+    return sorted((name, place if "/" in place else f"src/{place.replace('.', '/')}.py") for name, place in found)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("name", "path"), named_code())
+def test_everything_is_in_the_file_in_which_it_is_said_to_be(name: str, path: str) -> None:
+    assert re.search(rf"\b{name}\b", (CHECKOUT / path).read_text())
+
+
+@pytest.mark.unit
+def test_the_map_shows_every_feature() -> None:
+    features = {path.parent.name for path in (CHECKOUT / "src/app/domain").glob("*/services.py")}
+
+    assert features - set(section(README, "Map").split()) == set()
 
 
 def named_commands() -> dict[str, set[str]]:
