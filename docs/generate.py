@@ -218,6 +218,10 @@ def options_of(command: click.Command) -> dict[str, Any]:
     }
 
 
+def is_up_to_date(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
+
+
 def main(arguments: list[str]) -> None:
     if arguments:
         sys.exit("usage: python3 manage.py docs")
@@ -225,11 +229,13 @@ def main(arguments: list[str]) -> None:
         settings = Settings(_env_file=None, app_env="test", secret_key="x" * 32, local_dir=Path(directory))
         app = build_app(settings, "postgresql+psycopg://")
         made = documents(app, CommandLine(app).commands())
-    for path, text in made.items():
-        if not (CHECKOUT / path).exists() or (CHECKOUT / path).read_text() != text:
-            (CHECKOUT / path).parent.mkdir(exist_ok=True)
-            (CHECKOUT / path).write_text(text)
-            print(f"Wrote {path}.")
+    changed = {path: text for path, text in made.items() if not is_up_to_date(CHECKOUT / path, text)}
+    for path, text in changed.items():
+        (CHECKOUT / path).parent.mkdir(exist_ok=True)
+        (CHECKOUT / path).write_text(text)
+        print(f"Wrote {path}.")
+    if not changed:
+        print("All is up to date.")
     if missing := without_meaning(made["docs/settings.md"]):
         sys.exit(f"docs/settings.md does not say what these mean, from where .env.example has it: {', '.join(missing)}")
 

@@ -167,6 +167,14 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.unit
+def test_every_page_is_found_from_the_index() -> None:
+    index = CHECKOUT / "docs" / "README.md"
+    found = set(re.findall(r"\]\(([\w-]+\.md)", index.read_text()))
+
+    assert {page.name for page in index.parent.glob("*.md")} - {index.name} == found, "add it to docs/README.md"
+
+
 def named_code() -> list[tuple[str, str]]:
     """What a document says to be in a file or a module: "`MODULES` in `src/app/db/metadata.py`"."""
     found = {pair for document in DOCUMENTS for pair in PLACE.findall(document.read_text())}
