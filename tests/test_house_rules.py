@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "domain": {"domain", "lib"},
     "lib": {"lib"},
 }
-ASYNC_EDGES = {f"lib/{name}.py" for name in ("routing", "admission", "access/guards", "storage")} | {
+ASYNC_EDGES = {f"lib/{name}.py" for name in ("routing", "worker_threads", "admission", "access/guards", "storage")} | {
     f"lib/jobs/{name}.py" for name in ("bookkeeping", "queue", "runner", "worker")
 }
 """Below `domain` nothing is async; in `lib` only what stands between the event loop and the threads."""

@@ -1,15 +1,12 @@
 """What `lib.routing` does around a handler, seen through HTTP."""
 
-import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from litestar import Controller, Litestar
-from litestar.datastructures import State
 from litestar.params import FromQuery
 from litestar.testing import TestClient
 from sqlalchemy import URL, NullPool, create_engine, select, text
@@ -18,7 +15,7 @@ from app.domain.users.models import User
 from app.domain.users.services import UserService
 from app.lib.access.guards import public
 from app.lib.errors import ApplicationError
-from app.lib.routing import delete, get, hop, patch, post, put
+from app.lib.routing import delete, get, patch, post, put
 from app.lib.settings import Settings
 from app.server import asgi
 from tests.factories.users import UserFactory
@@ -166,24 +163,6 @@ def test_a_handler_that_lets_stop_iteration_escape_is_500_and_keeps_no_thread(
 
     assert set(answers) == {500}
     assert probe.get("probe").status_code == 200
-
-
-def test_cancelled_requests_keep_their_threads_until_those_are_done() -> None:
-    async def scenario() -> tuple[int, int]:
-        state = State({"threads": ThreadPoolExecutor(1), "free_threads": asyncio.Semaphore(1)})
-        leave = threading.Event()
-        slow = asyncio.create_task(hop(state, leave.wait))
-        await asyncio.sleep(0)
-        slow.cancel()
-        await asyncio.gather(slow, return_exceptions=True)
-        while_running = state.free_threads._value
-        leave.set()
-        await hop(state, lambda: None)
-        state.threads.shutdown()
-        await asyncio.sleep(0)
-        return while_running, state.free_threads._value
-
-    assert asyncio.run(scenario()) == (0, 1)
 
 
 def test_a_handler_without_an_answer_is_204(probe: TestClient[Litestar]) -> None:

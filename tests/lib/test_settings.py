@@ -244,6 +244,11 @@ def test_a_process_with_bad_settings_ends_with_plain_lines(tmp_path: Path) -> No
     assert "Traceback" not in ended.stderr
 
 
+def test_metrics_and_requests_need_two_ports() -> None:
+    with pytest.raises(ValidationError, match="METRICS_PORT must be another one than PORT"):
+        Settings(_env_file=None, secret_key="x", port=9100, metrics_port=9100)
+
+
 def test_a_session_that_is_used_must_not_count_as_idle() -> None:
     with pytest.raises(ValidationError, match="SESSION_IDLE_EXPIRE_HOURS must be longer"):
         Settings(_env_file=None, session_idle_expire_hours=1, access_token_expire_minutes=60)

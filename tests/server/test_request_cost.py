@@ -172,7 +172,7 @@ def test_each_is_one_hop_to_a_thread_and_back(act: Act, identify: Act, app: Lite
 
             await act(client)
 
-            assert counting.submissions == [app.state.threads]
+            assert counting.submissions == [app.state.threads.executor]
             assert counting.wake_ups == 1
 
     loop.run(run())

@@ -31,26 +31,29 @@ class Gate:
     """
 
     def __init__(self, *, width: int, queue: int, patience: float) -> None:
+        self.inside = self.waiting = 0
         self._places = asyncio.Semaphore(width)
-        self._room = queue
+        self._queue = queue
         self._patience = patience
 
     async def __aenter__(self) -> Self:
-        if self._room <= 0 and self._places.locked():
+        if self.waiting >= self._queue and self._places.locked():
             raise OverloadedError(retry_after=self._retry_after)
-        self._room -= 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError as error:
             raise OverloadedError(retry_after=self._retry_after) from error
         finally:
-            self._room += 1
+            self.waiting -= 1
+        self.inside += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.inside -= 1
         self._places.release()
 
     @property

@@ -74,7 +74,8 @@ class EventFeed:
     """A daemon thread that listens on its own connection and polls as the safety net.
 
     Its subscribers wait for each other: those that may be slow have a feed of their own, under another `name`.
-    `lag` is how long ago, in seconds, the feed last knew itself complete; infinite before the first time.
+    `lag` is how long ago, in seconds, the feed last knew itself complete; infinite before the first time. `losses` is
+    how often it has lost the database.
     """
 
     def __init__(self, url: URL | str, *subscribers: Subscriber, name: str = "keel-events") -> None:
@@ -84,6 +85,7 @@ class EventFeed:
         self._stopping = threading.Event()
         self._caught_up = threading.Event()
         self._complete_at = -float("inf")
+        self.losses = 0
         self._thread: threading.Thread | None = None
 
     @property
@@ -117,6 +119,7 @@ class EventFeed:
                     self._follow(connection)
             except (SQLAlchemyError, psycopg.Error) as error:
                 if not is_lost:
+                    self.losses += 1
                     logger.warning(
                         "event feed %s lost the database and keeps trying: %s", self._name, type(error).__name__
                     )

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"  # in production, json
 
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+
     redis_url: RedisUrl | None = Field(default=None, repr=False)
     redis_host: str | None = None
     redis_port: int = 6379
@@ -199,6 +202,13 @@ class Settings(BaseSettings):
             return ("*",)
         public_host = urlsplit(self.public_url).hostname or ""
         return (public_host,) if self.is_production else tuple(dict.fromkeys((public_host, self.host, *LOOPBACK)))
+
+    @model_validator(mode="after")
+    def metrics_have_a_port_of_their_own(self) -> Self:
+        """Sockets share a port here: requests would go to the one or to the other."""
+        if self.metrics_port == self.port:
+            raise ValueError("METRICS_PORT must be another one than PORT")
+        return self
 
     @model_validator(mode="after")
     def page_sizes_agree(self) -> Self:

@@ -40,6 +40,7 @@ from app.server.jobs import build_worker
 from app.server.lifespan import gates, running
 from app.server.logs import configure_logging
 from app.server.mailbox import MAILBOX_PATH, MailboxController
+from app.server.metrics import Metrics
 from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
 from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.policy import PolicyFollower
@@ -76,6 +77,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     revoked = RevokedSessions(token_lifetime=tokens.lifetime)
     api_keys = ApiKeyring(is_limited=settings.rate_limit_enabled)
     cache = build_cache(settings)
+    metrics = Metrics() if settings.metrics_port else None
     access = AccessControl()
     policy = PolicyFollower(access, url)
     feed, cache_feed = EventFeed(url, revoked, api_keys), EventFeed(url, cache, name="keel-cache")
@@ -85,7 +87,11 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         pool_size=settings.db_pool_size,
         replica_urls=settings.replica_urls,
         echo=settings.db_echo,
-        session_info={"deliver": deliver_to(feed, cache_feed, policy_feed), "access": access},
+        session_info={
+            "deliver": deliver_to(feed, cache_feed, policy_feed),
+            "access": access,
+            "count_event": metrics.note_audit_event if metrics else None,
+        },
     )
     cookies = session_cookies(settings, tokens)
     authentication = Authentication(tokens, revoked, (feed, policy_feed), cookies, api_keys)
@@ -117,6 +123,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
         state=State(
             {
                 "settings": settings,
+                "metrics": metrics,
                 "database": database,
                 "drain": Drain(),
                 "access": access,
@@ -132,10 +139,10 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "providers": configured_providers(settings),
                 "mail_folder": mail_folder(settings),
                 "mailbox_path": MAILBOX_PATH if shows_mail else None,
-                "build_worker": functools.partial(build_worker, settings, url),
+                "build_worker": functools.partial(build_worker, settings, url, metrics),
             }
         ),
-        lifespan=[running(url, {"events": feed, "policy": policy_feed}, cache_feed)],
+        lifespan=[running(url, {"events": feed, "policy": policy_feed}, cache_feed, metrics)],
         logging_config=None,
     )
     guarded_routes(app)

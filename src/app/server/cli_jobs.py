@@ -6,13 +6,14 @@ import logging
 import os
 import shlex
 import sys
-from typing import Any
 
 import rich_click as click
 from litestar import Litestar
 from watchfiles import run_process
 
 from app.lib.settings import CHECKOUT, get_settings
+from app.server.figures import worker_metrics
+from app.server.metrics import Metrics
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
 from app.server.processes import RECORD_VARIABLE, join_process
@@ -41,13 +42,14 @@ def worker(app: Litestar, concurrency: int | None, grace: int, *, reload: bool) 
     embedded = EmbeddedPostgresPlugin.of(app)
     try:
         with embedded.embedded if embedded else contextlib.nullcontext():
-            _serve(app.state.build_worker(concurrency=concurrency, grace=grace))
+            job_worker = app.state.build_worker(concurrency=concurrency, grace=grace)
+            metrics: Metrics | None = app.state.metrics
+            served = worker_metrics(metrics, job_worker.database, app.state.settings) if metrics else None
+            with served or contextlib.nullcontext():
+                is_done = asyncio.run(job_worker.serve())
     except PostgresError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _serve(job_worker: Any) -> None:
-    if not asyncio.run(job_worker.serve()):
+    if not is_done:
         logging.shutdown()
         os._exit(0)  # a thread cannot be stopped, and would keep the process; its job is back in the queue
 

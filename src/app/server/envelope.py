@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.settings import Settings
 from app.server.drain import Drain
+from app.server.metrics import Metrics
 from app.server.request import SlowRequestError
 
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -84,7 +85,7 @@ class Body:
 def envelop(app: Litestar) -> Any:
     """The proxies' headers are believed before anything looks at the address."""
     settings: Settings = app.state.settings
-    wrapped: Any = Envelope(app.asgi_handler, settings, app.state.drain)
+    wrapped: Any = Envelope(app.asgi_handler, settings, app.state.drain, app.state.metrics)
     if settings.trusted_proxies:
         wrapped = wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
     return _naming_neighbours(wrapped)
@@ -110,9 +111,10 @@ def longest_request(settings: Settings) -> int:
 class Envelope:
     """The outermost ASGI application. Litestar's middleware would miss what no route answers: 404, 405, preflights."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, drain: Drain, metrics: Metrics | None = None) -> None:
         self._app = app
         self._drain = drain
+        self._metrics = metrics
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         self._docs = {f"{settings.api_v1_prefix}/{page}" for page in ("docs", "redoc")}
         self._headers = [*COMMON_HEADERS, HSTS] if settings.is_production else COMMON_HEADERS
@@ -129,6 +131,8 @@ class Envelope:
         request_id = scope["request_id"] = _request_id(scope)
         body = Body(scope, receive)
         status = 0
+        if self._metrics:
+            self._metrics.begin_request()
 
         async def send_labelled(message: Any) -> None:
             nonlocal status
@@ -145,7 +149,7 @@ class Envelope:
             try:
                 await self._answer(scope, body.receive, send_labelled)
             finally:
-                _log(scope, method, status, began)
+                self._end(scope, method, status, began)
 
     async def _answer(self, scope: Any, receive: Receive, send: Any) -> None:
         """Ends without an error, though not at once, when nobody reads the answer."""
@@ -169,6 +173,11 @@ class Envelope:
             if not is_stalled:
                 raise
             logger.warning("nobody reads the answer", path=ascii(scope["path"]))
+
+    def _end(self, scope: Any, method: str, status: int, began: float) -> None:
+        _log(scope, method, status, began)
+        if self._metrics:
+            self._metrics.end_request(method, scope.get("path_template"), status, time.perf_counter() - began)
 
     def _labels(self, scope: Any, message: Any, request_id: str, began: float) -> list[tuple[bytes, bytes]]:
         is_page = scope["path"].rstrip("/") in self._docs

@@ -241,6 +241,8 @@ def _problem(
     headers: dict[str, str] | None = None,
     errors: list[InvalidValue] | UnsetType = UNSET,
 ) -> Response[Problem]:
+    if metrics := request.app.state.get("metrics"):
+        metrics.note_problem(code)
     body = Problem.of(status, code, detail=detail, request_id=str(request.scope.get("request_id", "")))
     body.errors = errors
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)

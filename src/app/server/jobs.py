@@ -21,6 +21,7 @@ from app.lib.jobs.declaration import Job
 from app.lib.jobs.ledger import OVERDUE
 from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
+from app.server.metrics import Metrics
 from app.server.resources import job_resources
 
 JOB_MODULES = [
@@ -47,7 +48,9 @@ def _jobs_of(module: ModuleType) -> list[Job[Any]]:
     return [value for value in vars(module).values() if isinstance(value, Job)]
 
 
-def build_worker(settings: Settings, url: URL | str, *, concurrency: int, grace: float) -> JobWorker:
+def build_worker(
+    settings: Settings, url: URL | str, metrics: Metrics | None = None, *, concurrency: int, grace: float
+) -> JobWorker:
     """Connects to nothing until it serves."""
     jobs = all_jobs()
     database = Database(
@@ -56,6 +59,7 @@ def build_worker(settings: Settings, url: URL | str, *, concurrency: int, grace:
         echo=settings.db_echo,
         name="keel-worker",
         idle_timeout=max(job.timeout for job in jobs) + OVERDUE,  # while it waits for a mail server, perhaps
+        session_info={"count_event": metrics.note_audit_event} if metrics else {},
         pool_pre_ping=True,
     )
     return JobWorker(
@@ -65,4 +69,5 @@ def build_worker(settings: Settings, url: URL | str, *, concurrency: int, grace:
         resources=job_resources(settings),
         concurrency=concurrency,
         grace=grace,
+        observe=metrics.note_job if metrics else None,
     )

@@ -1,8 +1,8 @@
 """What the application holds from start to stop, beside what it was put together of."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,8 +12,11 @@ from sqlalchemy import URL
 from app.lib.admission import Gate
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
+from app.lib.worker_threads import WorkerThreads
 from app.server.denials import Denials
+from app.server.figures import api_metrics
 from app.server.health import Readiness
+from app.server.metrics import Metrics
 from app.server.rate_limits import RateLimiter
 from app.server.request import Receptions
 
@@ -42,31 +45,35 @@ def gates(settings: Settings) -> dict[str, Gate]:
     }
 
 
-def running(url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFeed) -> Any:
+def running(
+    url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFeed, metrics: Metrics | None = None
+) -> Any:
     """What lives from start to stop; an application may be started again. `needed`: the feeds without which nobody is
     let in, as the readiness names them.
 
     The cache asks Redis when it hears something, so it has a feed of its own: no Redis delays a revocation.
     """
-    feeds = (*needed.values(), cache_feed)
+    feeds = {**needed, "cache": cache_feed}
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         settings: Settings = app.state.settings
         app.state.gates = gates(settings)
         app.state.receptions = Receptions()
-        threads = app.state.threads = ThreadPoolExecutor(settings.db_pool_size, thread_name_prefix="keel")
-        app.state.free_threads = asyncio.Semaphore(settings.db_pool_size)
+        threads = app.state.threads = WorkerThreads(
+            settings.db_pool_size, note_wait=metrics.thread_wait.observe if metrics else None
+        )
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()
         readiness = app.state.readiness = Readiness(url, needed, *in_redis)
         denials = app.state.denials = Denials(app.state.database, app.state)
         try:
-            await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds])
-            yield
+            await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds.values()])
+            with api_metrics(metrics, app.state, feeds, url) if metrics else contextlib.nullcontext():
+                yield
         finally:
             await denials.close()
-            await asyncio.gather(*[asyncio.to_thread(one.stop) for one in feeds])
+            await asyncio.gather(*[asyncio.to_thread(one.stop) for one in feeds.values()])
             await asyncio.to_thread(threads.shutdown)
             readiness.close()
             await limiter.close()

@@ -144,10 +144,12 @@ class RateLimits(ASGIMiddleware):
         name = rate_limit_of(scope["route_handler"], scope["method"])
         if name is not None:
             self._look_for_proxies(scope)
-            limiter: RateLimiter = scope["litestar_app"].state.rate_limiter
-            window = await _hit(limiter, name, _callers(scope, name))
+            state = scope["litestar_app"].state
+            window = await _hit(state.rate_limiter, name, _callers(scope, name))
             scope["rate_limit"] = _headers(window)
             if not window.is_admitted:
+                if metrics := state.get("metrics"):
+                    metrics.note_rate_limited(name)
                 raise TooManyRequestsError(retry_after=window.reset)
         await next_app(scope, receive, send)
 

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from sqlalchemy.orm import Session
 
@@ -74,3 +76,21 @@ def test_finished_jobs_go_when_their_time_is_over_and_a_batch_at_a_time(
     with bench.database.engine.connect() as connection:
         [left] = connection.scalars(saq_jobs.select().with_only_columns(saq_jobs.c.job)).all()
     assert decode(left).kwargs == {"number": 0}
+
+
+def test_the_queue_is_seen_at_one_look(bench: Bench) -> None:
+    assert bench.write(ledger.queue_figures) == ({"due": 0, "later": 0, "active": 0, "dead": 0}, 0, 0)
+    for number in range(4):
+        bench.write(enqueue, leave_trace, number=number, key=str(number))
+    bench.write(enqueue, leave_trace, number=5, after=timedelta(hours=1))
+    bench.execute("UPDATE saq_jobs SET status = 'failed' WHERE key = '1'")
+    bench.execute("UPDATE saq_jobs SET status = 'complete' WHERE key = '2'")
+    bench.execute("UPDATE saq_jobs SET status = 'active' WHERE key = '3'")
+    bench.execute("UPDATE saq_jobs SET scheduled = scheduled - 60 WHERE key = '0'")
+    bench.execute("INSERT INTO saq_stats (worker_id, expire_at) VALUES ('dead', 1), ('lives', 99999999999)")
+
+    figures = bench.write(ledger.queue_figures)
+
+    assert figures.by_state == {"due": 1, "later": 1, "active": 1, "dead": 1}
+    assert 60 <= figures.oldest < 70
+    assert figures.workers == 1

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from app.domain.audit.models import Action, AuditEvent, Outcome
 from app.lib.db.models import Model, utc_now
 from app.lib.db.service import Repository, Service
-from app.lib.db.unit_of_work import after_rollback
+from app.lib.db.unit_of_work import AnySession, after_commit, after_rollback
 from app.lib.origin import current_origin
 
 Subject = Model | tuple[str, object]
@@ -78,6 +78,7 @@ class AuditService(Service[AuditEvent]):
         }
         after_rollback(self.session, functools.partial(_record_failure, event))
         self.session.add(AuditEvent(**event))
+        _count(self.session, event)
 
     def remove_older(self, *, days: int) -> int:
         """Delete a batch of events of more than so many days ago, which nobody else can. Returns how many."""
@@ -127,3 +128,10 @@ def _record_failure(event: Mapping[str, Any], fresh: Session) -> None:
     """With the same id: whether a COMMIT that failed has happened nobody knows, and then the event is there."""
     outcome = Outcome.FAILURE if event["outcome"] is Outcome.SUCCESS else event["outcome"]
     fresh.execute(insert(AuditEvent).values({**event, "outcome": outcome}).on_conflict_do_nothing())
+    _count(fresh, {**event, "outcome": outcome})
+
+
+def _count(session: AnySession, event: Mapping[str, Any]) -> None:
+    """For the metrics, where there are some: once it is certain that it is written down."""
+    if count := session.info.get("count_event"):
+        after_commit(session, functools.partial(count, event["action"], event["outcome"], event["count"]))

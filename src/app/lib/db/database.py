@@ -92,8 +92,14 @@ class Database:
             self._record_rollback(session)
             raise
 
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """By the names that an operator has for them."""
+        replicas = {f"replica-{number}": engine for number, engine in enumerate(self._replicas, start=1)}
+        return {"primary": self.engine, **replicas}
+
     def dispose(self) -> None:
-        for engine in [self.engine, *self._replicas]:
+        for engine in self.engines.values():
             engine.dispose()
 
     def _record_rollback(self, session: Session) -> None:

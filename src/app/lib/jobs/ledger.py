@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import saq
 from saq.utils import now
@@ -27,7 +27,29 @@ OVERDUE = 10
 
 _NOW = cast(func.extract("epoch", func.now()), BigInteger)
 _NOW_MS = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
+_FIGURES = text("""
+    WITH jobs AS (
+        SELECT status, scheduled, status = 'queued' AND scheduled <= EXTRACT(epoch FROM now()) AS is_due
+        FROM saq_jobs WHERE status IN ('queued', 'active') OR status = ANY (:dead)
+    )
+    SELECT count(*) FILTER (WHERE is_due) AS due,
+        count(*) FILTER (WHERE status = 'queued' AND NOT is_due) AS later,
+        count(*) FILTER (WHERE status = 'active') AS active,
+        count(*) FILTER (WHERE status = ANY (:dead)) AS dead,
+        GREATEST(0, EXTRACT(epoch FROM now()) - min(scheduled) FILTER (WHERE is_due)) AS oldest,
+        (SELECT count(*) FROM saq_stats WHERE expire_at >= EXTRACT(epoch FROM now())) AS workers
+    FROM jobs
+""")
 _NOTIFY = text("SELECT pg_notify(:channel, 'saq:enqueue')")
+
+
+class QueueFigures(NamedTuple):
+    """`by_state`: jobs that are `due`, for `later`, `active` and `dead`. `oldest`: for how many seconds the first of
+    them has been due. `workers`: how many have lately said that they live."""
+
+    by_state: dict[str, int]
+    oldest: float
+    workers: int
 
 
 class JobSupersededError(Exception):
@@ -97,6 +119,13 @@ def remove_expired(session: Session) -> int:
     )
     session.execute(text("DELETE FROM saq_stats WHERE expire_at < EXTRACT(EPOCH FROM now())"))
     return len(gone.all())
+
+
+def queue_figures(session: Session) -> QueueFigures:
+    """One look at all of it; jobs that are complete are not counted."""
+    row = session.execute(_FIGURES, {"dead": list(DEAD)}).mappings().one()
+    by_state = {state: row[state] for state in ("due", "later", "active", "dead")}
+    return QueueFigures(by_state, float(row["oldest"] or 0), row["workers"])
 
 
 def pending_keys(session: Session, *, prefix: str) -> Sequence[str]:

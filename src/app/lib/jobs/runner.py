@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import saq
 import structlog
@@ -44,6 +44,12 @@ class JobNotBegunError(Exception):
     """There was no connection for it, which is not its fault."""
 
 
+class JobObserver(Protocol):
+    """Is told of every attempt: how many seconds it waited and ran, and what became of it (None: it was taken away)."""
+
+    def __call__(self, name: str, became: saq.Status | None, *, waited: float, seconds: float) -> None: ...
+
+
 class JobRunner:
     """`resources` are handed to jobs by type. Raises JobDeclarationError when a job asks for another type."""
 
@@ -55,6 +61,7 @@ class JobRunner:
         resources: Mapping[type[Any], Any],
         concurrency: int,
         bookkeeping: Bookkeeping,
+        observe: JobObserver | None = None,
     ) -> None:
         for job in jobs:
             job.check(resources)
@@ -63,13 +70,20 @@ class JobRunner:
         self._resources = resources
         self._bookkeeping = bookkeeping
         self._concurrency = concurrency
+        self._observe = observe
         self._hanging = 0
         self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="keel-job")
 
     async def attend(self, job: saq.Job, *, stopping: asyncio.Event) -> saq.Status | None:
         """Stay with the job until its thread is free again. Returns what became of it, None when it is not ours now."""
+        began = time.perf_counter()
         with _described(job):
-            return await self._attend(job, stopping)
+            became = await self._attend(job, stopping)
+        if self._observe:
+            name = job.function if job.function in self._jobs else "unknown"
+            waited = (job.started - max(job.queued, job.scheduled * 1000)) / 1000
+            self._observe(name, became, waited=waited, seconds=time.perf_counter() - began)
+        return became
 
     async def _attend(self, job: saq.Job, stopping: asyncio.Event) -> saq.Status | None:
         if job.function not in self._jobs:

@@ -22,7 +22,7 @@ from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
 from app.lib.jobs.broker import HEARTBEAT, enqueue_at
 from app.lib.jobs.declaration import Job
 from app.lib.jobs.queue import JobQueue
-from app.lib.jobs.runner import JobRunner
+from app.lib.jobs.runner import JobObserver, JobRunner
 
 RECOVER_SECONDS = 5
 CLEAN_SECONDS = 60
@@ -53,13 +53,20 @@ class JobWorker(Worker[Any]):
         resources: Mapping[type[Any], Any],
         concurrency: int,
         grace: float,
+        observe: JobObserver | None = None,
     ) -> None:
         worker_id = uuid4().hex
         self._queue = JobQueue(url, worker_id=worker_id, recover=self._recover)
         super().__init__(self._queue, [], id=worker_id, concurrency=concurrency, timers=TIMERS, startup=self._announce)
         self.bookkeeping = Bookkeeping(database)
+        self.database = database
         self.runner = JobRunner(
-            jobs, database=database, resources=resources, concurrency=concurrency, bookkeeping=self.bookkeeping
+            jobs,
+            database=database,
+            resources=resources,
+            concurrency=concurrency,
+            bookkeeping=self.bookkeeping,
+            observe=observe,
         )
         self.pool.shutdown()
         self.pool = self.runner.threads

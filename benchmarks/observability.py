@@ -1,0 +1,79 @@
+"""What being watched costs a request: servers beside each other, one of them plain, asked in turns.
+
+    .venv/bin/python -m benchmarks.observability
+
+It starts a PostgreSQL of its own and takes about a minute. What counts is the share of the processor's time that a
+request takes more than at the plain server; other work on the machine slows all of them alike.
+"""
+
+import statistics
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+from advanced_alchemy.alembic.commands import AlembicCommands
+from sqlalchemy import URL, make_url
+
+from app.server.plugins import alchemy_config
+from app.server.postgres import EmbeddedPostgres
+from tests.live import LiveServer, free_port
+
+ROUNDS, REQUESTS = 12, 250
+
+
+class Candidate:
+    """One server, signed in to, and what a request has cost in each round."""
+
+    def __init__(self, name: str, url: URL, directory: Path, **settings: Any) -> None:
+        self.name = name
+        self.server = LiveServer(url, log=directory / f"{name}.log", local_dir=directory / name, **settings)
+        self.server.start()
+        self.client = self.server.client()
+        email = self.server.sign_up()
+        self.client.headers["Authorization"] = f"Bearer {self.server.sign_in(email)['access_token']}"
+        self.rounds: dict[str, list[float]] = {"GET": [], "POST": []}
+        self._process = psutil.Process(self.server.process_id).children()[0]
+
+    def measure(self, method: str) -> None:
+        body = {"title": "Tea"} if method == "POST" else None
+        before = self._process.cpu_times()
+        for _ in range(REQUESTS):
+            self.client.request(method, "/items", json=body).raise_for_status()
+        after = self._process.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        self.rounds[method].append(used / REQUESTS * 1e6)
+
+
+def show(candidates: list[Candidate]) -> None:
+    plain = candidates[0]
+    for method in plain.rounds:
+        base = statistics.median(plain.rounds[method])
+        for each in candidates:
+            median = statistics.median(each.rounds[method])
+            print(f"{method:5} /items  {each.name:10} {median:8.0f} us of processor  {median / base - 1:+7.1%}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        directory = Path(made)
+        postgres = stack.enter_context(EmbeddedPostgres(directory / "postgres", durable=False))
+        url = make_url(postgres.url())
+        AlembicCommands(alchemy_config(url)).upgrade()
+        candidates = []
+        for name, settings in VARIANTS.items():
+            candidates.append(candidate := Candidate(name, url, directory, **settings))
+            stack.callback(candidate.server.stop)
+            stack.callback(candidate.client.close)
+        for _ in range(ROUNDS):
+            for method in ("GET", "POST"):
+                for candidate in candidates:
+                    candidate.measure(method)
+        show(candidates)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {"plain": {}, "metrics": {"metrics_port": free_port()}}
+
+if __name__ == "__main__":
+    main()
