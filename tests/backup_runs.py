@@ -1,5 +1,8 @@
 """The commands for backups, run in the process of a test."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +12,19 @@ from click.testing import CliRunner
 from sqlalchemy import URL, Connection, NullPool, create_engine, text
 
 from app.lib.settings import Settings
+from app.server import postgres_cluster
 from app.server.cli_backups import DatabaseCommands, backup, restore
 from app.server.cli_progress import Report
 from app.server.table_sums import TableSum, sequences_of, sums_of
+
+WITH_ANOTHER_PROGRAM = """
+import pathlib, sys
+from app.server import postgres_clients
+from litestar.__main__ import run_cli
+places = [pathlib.Path(sys.argv.pop(1))]
+postgres_clients._places = lambda _: places
+run_cli()
+"""
 
 
 class Ended(NamedTuple):
@@ -57,3 +70,24 @@ quietly: Report = lambda *_: None  # noqa: E731  (a name for a function without 
 def databases(url: URL) -> set[str]:
     with fresh(url) as connection:
         return set(connection.scalars(text("SELECT datname FROM pg_database")))
+
+
+def program_before(name: str, directory: Path, act: str) -> Path:
+    """One of PostgreSQL's programs, before which something is done, unless it is only asked for its version."""
+    real, path = postgres_cluster.program(name), directory / name
+    directory.mkdir()
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {real} "$@"\n{act}\nexec {real} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def start_with(program: Path, url: URL, *command: str | Path, local: Path) -> subprocess.Popen[str]:
+    """`litestar database ...` in a process of its own, which uses this program."""
+    address = url.render_as_string(hide_password=False)
+    return subprocess.Popen(
+        [sys.executable, "-c", WITH_ANOTHER_PROGRAM, program, "database", *command],
+        env={**os.environ, "APP_ENV": "test", "LOCAL_DIR": str(local), "DATABASE_URL": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -1,9 +1,7 @@
 """What can go wrong while a backup is made: then there is no file, and one line says why."""
 
-import os
+import functools
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,36 +11,19 @@ import pytest
 from sqlalchemy import URL, text
 
 from app.lib.settings import Settings
-from app.server import postgres_clients, postgres_cluster
-from tests.backup_runs import Operator, databases, fresh
+from app.server import postgres_clients
+from tests.backup_runs import Operator, databases, fresh, program_before, start_with
 from tests.live import wait_until
 
 pytestmark = pytest.mark.e2e
 PASSWORD = "sesame, which nobody must see"
-WITH_ANOTHER_PROGRAM = """
-import pathlib, sys
-from app.server import postgres_clients
-from litestar.__main__ import run_cli
-places = [pathlib.Path(sys.argv.pop(1))]
-postgres_clients._places = lambda _: places
-run_cli()
-"""
 Program = Callable[[str], Path]
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """A pg_dump that does something else before it, or instead of it."""
-
-    def write(act: str) -> Path:
-        real = postgres_cluster.program("pg_dump")
-        path = tmp_path / "programs" / "pg_dump"
-        path.parent.mkdir()
-        path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {real} "$@"\n{act}\nexec {real} "$@"\n')
-        path.chmod(0o755)
-        return path
-
-    return write
+    return functools.partial(program_before, "pg_dump", tmp_path / "programs")
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +130,7 @@ def test_the_password_is_not_among_the_arguments_that_everybody_can_see(
 
 def test_a_stop_in_the_middle_leaves_neither_a_file_nor_a_process(url: URL, program: Program, tmp_path: Path) -> None:
     endless = program(f"echo $$ > {tmp_path}/running; exec sleep 60")
-    address = url.render_as_string(hide_password=False)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WITH_ANOTHER_PROGRAM, endless, "database", "backup", tmp_path / "backup"],
-        env={**os.environ, "APP_ENV": "test", "LOCAL_DIR": str(tmp_path / "local"), "DATABASE_URL": address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_with(endless, url, "backup", tmp_path / "backup", local=tmp_path / "local")
     wait_until(lambda: (tmp_path / "running").exists() and (tmp_path / "running").read_text() != "", seconds=30)
 
     process.send_signal(signal.SIGTERM)

@@ -1,31 +1,31 @@
 """What can go wrong while a backup is restored: then everything is as it was, and one line says why."""
 
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
-from advanced_alchemy.alembic.commands import AlembicCommands
 from sqlalchemy import URL, text
 from sqlalchemy.orm import Session
 
-from app.domain.access.services import PolicyService
-from app.domain.files.jobs import delete_blob
-from app.domain.files.models import File
-from app.lib.jobs.broker import enqueue
 from app.lib.settings import Settings
-from app.lib.storage import Storage
+from app.server import postgres_clients
 from app.server.backup_files import FOOTER, seal, unseal
-from app.server.plugins import alchemy_config
 from app.server.table_sums import TableSum
-from tests.backup_runs import Operator, content, databases, fresh, quietly
-from tests.factories.files import FileFactory
+from tests.backup_runs import Operator, content, databases, fresh, program_before, quietly, start_with
 from tests.factories.users import UserFactory
+from tests.live import wait_until
 
 pytestmark = pytest.mark.e2e
 AGAIN = ("--clean", "--yes")
+KILL_OTHERS = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+""")
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,41 @@ def test_an_account_that_may_not_make_tables_is_told_so(url: URL, settings: Sett
     assert "permission denied for table" in ended.said
 
 
+BEFORE_THE_ROWS = 'case "$*" in *--section=data*) {act};; esac'
+"""The old tables are gone, for this transaction, and the new ones are empty."""
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_stop_in_the_middle_changes_nothing(url: URL, file: Path, tmp_path: Path) -> None:
+    act = BEFORE_THE_ROWS.format(act=f"touch {tmp_path}/running; exec sleep 60")
+    endless = program_before("pg_restore", tmp_path / "programs", act)
+    process = start_with(endless, url, "restore", file, *AGAIN, local=tmp_path / "local")
+    wait_until((tmp_path / "running").exists, seconds=30)
+
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "Stopped. Nothing was changed." in said
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_lost_connection_in_the_middle_changes_nothing(
+    url: URL, operator: Operator, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = BEFORE_THE_ROWS.format(act=f"touch {tmp_path}/running; while [ -e {tmp_path}/running ]; do sleep 0.05; done")
+    waiting = program_before("pg_restore", tmp_path / "programs", act)
+    monkeypatch.setattr(postgres_clients, "_places", lambda _: [waiting])
+    with ThreadPoolExecutor(1) as threads, fresh(url) as connection:
+        ended = threads.submit(operator.restore, file, *AGAIN)
+        wait_until((tmp_path / "running").exists, seconds=30)
+        connection.execute(KILL_OTHERS)
+        (tmp_path / "running").unlink()
+
+        assert ended.result(30).code == 1
+        assert "The database refused: the connection is lost. Nothing was changed." in ended.result().said
+
+
 def test_a_database_that_was_made_for_nothing_is_gone_again(
     url: URL, settings: Settings, file: Path, original: bytes
 ) -> None:
@@ -173,93 +208,3 @@ def test_a_database_that_was_made_for_nothing_is_gone_again(
     file.write_bytes(original)
     assert operator.restore(file).code == 0
     assert content(missing)[0]["users"] == content(url)[0]["users"]
-
-
-def test_the_version_of_the_policy_never_stands_for_two(url: URL, operator: Operator, file: Path) -> None:
-    seen = []
-    for _ in range(2):
-        with fresh(url) as connection, Session(connection) as session:
-            seen.append(PolicyService(session).version())
-        assert operator.restore(file, *AGAIN).code == 0
-
-    assert seen[0] < seen[1]
-
-
-def test_jobs_that_waited_run_unless_they_are_dropped(url: URL, operator: Operator, tmp_path: Path) -> None:
-    with fresh(url) as connection, Session(connection) as session:
-        enqueue(session, delete_blob, blob_id=uuid4())
-        session.commit()
-    assert operator.back_up(tmp_path / "with", "--no-verify").code == 0
-
-    assert "1 jobs will run, once more perhaps." in operator.restore(tmp_path / "with", *AGAIN).said
-    assert "Dropped 1 jobs." in operator.restore(tmp_path / "with", *AGAIN, "--drop-jobs").said
-    with fresh(url) as connection:
-        assert connection.scalar(text("SELECT count(*) FROM saq_jobs")) == 0
-
-
-def test_a_copy_is_another_database_and_does_what_the_original_would_do_no_second_time(
-    url: URL, settings: Settings, tmp_path: Path
-) -> None:
-    with fresh(url) as connection, Session(connection) as session:
-        enqueue(session, delete_blob, blob_id=uuid4())
-        session.commit()
-    assert Operator(url, settings).back_up(tmp_path / "with", "--no-verify").code == 0
-    copy = url.set(database=f"copy_{uuid4().hex}")
-
-    ended = Operator(copy, settings).restore(tmp_path / "with", "--copy", "--keep-sessions")
-
-    assert "Dropped 1 jobs." in ended.said
-    identity = text("SELECT id FROM database_identities")
-    with fresh(url) as one, fresh(copy) as other:
-        assert one.scalar(identity) != other.scalar(identity)
-
-
-def test_files_whose_content_is_gone_are_named(url: URL, settings: Settings, tmp_path: Path) -> None:
-    own = settings.model_copy(update={"storage_url": (tmp_path / "files").as_uri()})
-    operator, storage = Operator(url, own), Storage.of(own)
-    with fresh(url) as connection, Session(connection) as session:
-        owner_id = session.scalar(text("SELECT id FROM users"))
-        kept, lost = (FileFactory.build(owner_id=owner_id) for _ in range(2))
-        session.add_all([kept, lost])
-        session.commit()
-        kept_id, lost_id = kept.id, lost.id
-    storage.put(kept_id, b"here", media_type="text/plain", disposition="inline")
-    assert operator.back_up(tmp_path / "with", "--no-verify").code == 0
-
-    said = operator.restore(tmp_path / "with", *AGAIN).said
-
-    assert f"1 files have lost their content, which is not in the storage: {lost_id}" in said
-    assert str(kept_id) not in said
-    with fresh(url) as connection, Session(connection) as session:
-        assert session.get(File, lost_id) is not None
-
-
-def test_rights_of_other_roles_come_back_unless_they_are_not_wanted(
-    url: URL, operator: Operator, tmp_path: Path
-) -> None:
-    name, may_read = f"role_{uuid4().hex}", text("SELECT has_table_privilege(:name, 'items', 'SELECT')")
-    with fresh(url) as connection:
-        connection.execute(text(f"CREATE ROLE {name}"))
-        connection.execute(text(f"GRANT SELECT ON items TO {name}"))
-        assert operator.back_up(tmp_path / "with", "--no-verify").code == 0
-        for options, expected in (((), True), (("--no-privileges",), False)):
-            assert operator.restore(tmp_path / "with", *AGAIN, *options).code == 0
-            assert connection.scalar(may_read, {"name": name}) is expected
-        connection.execute(text(f"DROP ROLE {name}"))
-
-
-def test_a_backup_of_an_older_version_is_upgraded_afterwards(
-    live_database: URL, settings: Settings, tmp_path: Path
-) -> None:
-    operator, commands = Operator(live_database, settings), AlembicCommands(alchemy_config(live_database))
-    commands.downgrade("0005")
-    assert operator.back_up(tmp_path / "old").code == 0
-    commands.upgrade()
-
-    ended = operator.restore(tmp_path / "old", *AGAIN)
-
-    assert ended.code == 0, ended.said
-    assert "run `litestar database upgrade --no-prompt`" in ended.said
-    commands.upgrade()
-    with fresh(live_database) as connection:
-        assert connection.scalar(text("SELECT count(*) FROM posts")) == 0

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.metadata import MIGRATIONS
 from app.lib.storage import Storage
@@ -27,6 +27,10 @@ LOCK_SECONDS = 10
 LOCK_ATTEMPTS = 6
 LOCK_PAUSE = 0.1
 """Running requests end within that, and a deadlock with one of them is tried again."""
+UNKNOWN = (
+    "The end of the transaction was cut off: whether the backup is restored is not known. Look whether its rows are "
+    "there; to restore it again does no harm."
+)
 ALONE = 0x4B45454C
 """The advisory lock that two restorations of a database compete for."""
 
@@ -169,7 +173,10 @@ class Restoration:
                         raise
                 time.sleep(LOCK_PAUSE)
             yield connection
-            connection.commit()
+            try:
+                connection.commit()
+            except (DBAPIError, KeyboardInterrupt) as error:
+                raise BackupError(UNKNOWN) from error
 
     def _lock(self, connection: Connection) -> None:
         if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": ALONE}):
