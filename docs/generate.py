@@ -139,7 +139,7 @@ def _heading(block: Block) -> str:
         return block.new_file[0]
     if block.language == "diff":
         return f"In {block.body.split()[1]}"
-    return "Then"
+    return "On the command line"
 
 
 def snippets() -> str:

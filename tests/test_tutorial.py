@@ -31,7 +31,8 @@ class Newcomer:
     def __init__(self, directory: Path, url: URL) -> None:
         self.checkout = directory / "checkout"
         shutil.copytree(CHECKOUT, self.checkout, ignore=LEFT_OUT)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")} | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+        self.environment = inherited | {
             "DATABASE_URL": url.render_as_string(hide_password=False),
             "PYTHONPATH": str(self.checkout / "src"),
             "LITESTAR_APP": "app.server.asgi:create_app",
@@ -53,7 +54,7 @@ class Newcomer:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=240,
+            timeout=600,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}"
         return done.stdout
