@@ -153,7 +153,7 @@ def named_paths(document: Path) -> Iterator[str]:
         if "/" in word and (CHECKOUT / word.split("/")[0]).exists() and not word.startswith(("/", *MADE_LATER)):
             yield word
     for block in blocks(document.read_text(), "text"):
-        yield from re.findall(r"^(?:src|tests|docs|requirements)/\S*|^\w+\.py\b", block, re.MULTILINE)
+        yield from re.findall(r"^(?:src|tests|docs|deploy|requirements|benchmarks)/\S*|^\w+\.py\b", block, re.MULTILINE)
 
 
 @pytest.mark.unit
@@ -163,6 +163,24 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
 
     missing = [path for path in named_paths(document) if not (CHECKOUT / path).exists()]
     missing += [link for link in links if not (document.parent / link).exists()]
+
+    assert missing == []
+
+
+def anchors(document: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("document", DOCUMENTS, ids=in_checkout)
+def test_every_heading_that_is_linked_exists(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text())
+
+    missing = [
+        (path, name) for path, name in links if name not in anchors(document.parent / path if path else document)
+    ]
 
     assert missing == []
 
