@@ -214,6 +214,7 @@ def unread_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     [
         ({"APP_ENV": "production"}, "SECRET_KEY is missing: set it to the output of `openssl rand -base64 48`."),
         ({"DB_POOL_SIZE": "many"}, "DB_POOL_SIZE: Input should be a valid integer"),
+        ({"REDIS_URL": "redis://:a/b@h/0"}, "REDIS_URL: its port is no number: encode what is special"),
         ({"RATE_LIMIT_READ": "ten"}, "RATE_LIMIT_READ: write a number, `/` and second, minute, hour or day"),
         ({"MAIL_BACKEND": "smtp"}, "Settings: SMTP_HOST is missing: set it to the host that sends your mail"),
         ({"EMAILS_FROM_EMAIL": "Keel <a@b.test>"}, "EMAILS_FROM_EMAIL: not an address: A display name"),

@@ -1,35 +1,28 @@
-"""`litestar doctor`: each fault is planted for real, and is named with its mend."""
+"""`litestar doctor`: each fault is planted for real, and is named with its mend. Those of services are in
+`test_doctor_services.py`."""
 
-import json
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import redis
 import time_machine
-from litestar import Litestar
-from litestar.datastructures import State
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from app.domain.sessions.jobs import remove_ended_sessions
 from app.lib.db.database import Database
 from app.lib.jobs.broker import enqueue
 from app.lib.settings import Settings
-from app.lib.storage import Storage
-from app.server.access import AccessInspection
-from app.server.doctor import Doctor
-from tests.command_line import CommandLine, command_line
+from tests.command_line import command_line
+from tests.examined import Found, examined
 from tests.live import free_port
 from tests.redis_server import RedisServer
-from tests.smtp_server import SmtpServer
 
 pytestmark = pytest.mark.integration
 
-Found = dict[str, dict[str, str]]
 Examine = Callable[..., tuple[int, Found]]
 
 
@@ -40,18 +33,8 @@ def url(new_database: Callable[[], URL]) -> URL:
 
 @pytest.fixture
 def doctor(settings: Settings, url: URL, tmp_path: Path) -> Examine:
-    """Run it with these settings. Returns the exit code, and by its check whatever is not fine."""
-
-    def run(*options: str, url: URL = url, database: Database | None = None, **changes: object) -> tuple[int, Found]:
-        state: dict[str, Any] = {"doctor": Doctor(settings.model_copy(update=changes), url, checkout=tmp_path)}
-        if database:
-            state |= {"database": database, "access_inspection": AccessInspection(database)}
-        app = Litestar(openapi_config=None, logging_config=None, state=State(state))
-        ended = CommandLine(app).run("doctor", "--json", *options)
-        found = [each for each in json.loads(ended.stdout)["items"] if each["level"] != "ok"]
-        return ended.exit_code, {each["check"]: each for each in found}
-
-    return run
+    """Run it with these settings."""
+    return functools.partial(examined, settings, default=url, checkout=tmp_path)
 
 
 def write(url: URL, statement: str) -> None:
@@ -101,6 +84,21 @@ def test_a_faulty_database_is_named_with_its_mend(
     assert found[check]["mend"].startswith(mend)
 
 
+def test_a_role_without_rights_is_a_fault(doctor: Examine, live_database: URL) -> None:
+    write(live_database, "CREATE ROLE doctor_test LOGIN PASSWORD 'sesame' CONNECTION LIMIT 9")
+    poor = live_database.difference_update_query(["passfile"]).set(username="doctor_test", password="sesame")
+    try:
+        code, found = doctor(url=poor, app_env="production")
+    finally:
+        write(live_database, "DROP ROLE doctor_test")
+
+    assert code == 1
+    assert "permission denied for table alembic_version" in found["database"]["what"]
+    assert "GRANT" in found["database"]["mend"]
+    assert "9 are allowed" in found["connections"]["what"]
+    assert "role" not in found
+
+
 @pytest.mark.parametrize(
     ("revision", "mend"),
     [("0010", "Run `litestar database upgrade --no-prompt`."), ("9999", "Deploy the version that made them")],
@@ -123,7 +121,7 @@ def test_tables_of_another_version_are_a_fault(revision: str, mend: str, doctor:
             {},
             "connections",
             "fault",
-            "99 API processes",
+            "API processes: 99",
             "Lower DB_POOL_SIZE (now 8), run fewer",
         ),
         (("--processes", "2"), {}, "redis", "warning", "2 processes, and no REDIS_URL", "Set REDIS_URL."),
@@ -148,7 +146,14 @@ def test_tables_of_another_version_are_a_fault(revision: str, mend: str, doctor:
             *("cannot be written to", "Give the account that runs Keel the right"),
         ),
         ((), {"secret_key": "secret"}, "secrets", "warning", "SECRET_KEY could be guessed", "Remove it"),
-        ((), {"password_hash_concurrency": 999}, "threads", "warning", "999, but there are", "Set it to "),
+        (
+            (),
+            {"password_hash_concurrency": 999},
+            "threads",
+            "warning",
+            "999, above the number of processors",
+            "Set it to ",
+        ),
         (
             *((), {"app_env": "production"}, "role", "warning", "a superuser: whoever takes it over"),
             "Create a role of its own",
@@ -197,7 +202,7 @@ def test_jobs_that_are_due_without_a_worker_are_a_fault(doctor: Examine, live_da
     code, found = doctor(url=live_database)
 
     assert (code, found["jobs"]["level"]) == (1, "fault")
-    assert found["jobs"]["what"].startswith("1 jobs are due")
+    assert found["jobs"]["what"].endswith("mail perhaps among them: 1.")
     assert found["jobs"]["mend"].startswith("Start `litestar worker`")
 
 
@@ -212,61 +217,8 @@ def test_jobs_that_are_late_or_have_failed_are_a_warning(doctor: Examine, live_d
     failed = doctor(url=live_database)
 
     assert (late[0], failed[0]) == (0, 0)
-    assert "1 jobs are due. The oldest has waited for 0:10:0" in late[1]["jobs"]["what"]
-    assert failed[1]["jobs"]["what"].startswith("1 have failed for good")
-
-
-def test_a_password_that_the_mail_server_refuses_is_a_fault(
-    doctor: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = SmtpServer(tmp_path)
-    server.start()
-    monkeypatch.setenv("SSL_CERT_FILE", str(server.authorities))
-    try:
-        _, right = doctor(**server.settings())
-        code, wrong = doctor(**server.settings(smtp_password="wrong"))
-        monkeypatch.delenv("SSL_CERT_FILE")
-        _, strange = doctor(**server.settings())
-    finally:
-        server.stop()
-
-    assert "mail" not in right
-    assert (code, wrong["mail"]["mend"]) == (1, "Correct SMTP_USER and SMTP_PASSWORD.")
-    assert strange["mail"]["mend"].startswith("Set SMTP_HOST to the name in its certificate")
-    assert server.received == []
-
-
-def test_a_redis_that_refuses_to_write_or_to_let_us_in_is_named(doctor: Examine, redis_server: RedisServer) -> None:
-    client = redis.Redis.from_url(redis_server.url)
-    assert "redis" not in doctor(redis_url=redis_server.url)[1]
-    client.config_set("maxmemory", "100mb")
-    assert "allkeys-lru" in doctor(redis_url=redis_server.url)[1]["redis"]["mend"]
-    client.config_set("maxmemory", "1")
-    assert doctor(redis_url=redis_server.url)[1]["redis"]["mend"].startswith("Give it maxmemory-policy allkeys-lru")
-    client.config_set("requirepass", "sesame")
-    code, found = doctor(redis_url=redis_server.url)
-    client.close()
-
-    assert (code, found["redis"]["mend"][:32]) == (1, "Correct the user or the password")
-
-
-def test_files_of_another_database_are_a_fault(doctor: Examine, url: URL, tmp_path: Path) -> None:
-    storage = (tmp_path / "foreign").as_uri()
-    Storage(storage).claim(uuid4())
-    database = Database(url, pool_size=1)
-
-    code, found = doctor(database=database, storage_url=storage)
-
-    database.dispose()
-    assert (code, found["storage"]["level"]) == (1, "fault")
-    assert "belong to another database" in found["storage"]["what"]
-
-
-def test_the_probe_leaves_nothing_behind(doctor: Examine, tmp_path: Path) -> None:
-    _, found = doctor(storage_url=(tmp_path / "files").as_uri())
-
-    assert "storage" not in found
-    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+    assert "Jobs that are due: 1. The oldest has waited for 0:10:0" in late[1]["jobs"]["what"]
+    assert failed[1]["jobs"]["what"] == "Jobs that have failed for good, or were called off: 1."
 
 
 def test_all_is_fine_where_it_is(settings: Settings, live_database: URL, redis_server: RedisServer) -> None:

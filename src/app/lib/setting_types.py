@@ -5,6 +5,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
@@ -33,6 +34,10 @@ def _redis_url(value: str) -> str:
     """Raises ValueError, which says nothing of the URL itself: it holds a password."""
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("this is not the URL of a Redis, such as redis://:password@host:6379/0")
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("its port is no number: encode what is special in the password, `/` as %2F") from None
     return value
 
 

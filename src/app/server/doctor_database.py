@@ -7,7 +7,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from msgspec import Struct
 from sqlalchemy import URL, Connection, Row, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.db.metadata import MIGRATIONS, VERSION_TABLE
@@ -86,6 +86,9 @@ def database_findings(settings: Settings, url: URL | str, load: Load) -> Iterato
 
 def unreachable(check: str, error: DBAPIError) -> Finding:
     reason = one_line(reason_of(error))
+    if not isinstance(error, OperationalError):
+        mend = "Give the role in its URL the right: make it the owner of the database, or GRANT what is missing."
+        return fault(check, f"It refuses what is asked: {reason}.", mend)
     mend = next((mend for word, mend in MENDS.items() if word in reason.rpartition("FATAL:")[2]), UNREACHABLE)
     return fault(check, f"It does not answer: {reason}.", UNREACHABLE if "refused" in reason else mend)
 
@@ -141,7 +144,7 @@ def _connections(facts: Row[tuple[object, ...]], settings: Settings, load: Load)
     limit = min(filter(None, (facts.of_server, facts.of_role, facts.of_database)))
     needed = load.connections(settings)
     said = (
-        f"{load.processes} API processes and {load.workers} workers open up to {needed} connections; "
+        f"API processes: {load.processes}, workers: {load.workers}. They open up to {needed} connections; "
         f"{limit} are allowed."
     )
     if needed > limit:

@@ -30,7 +30,7 @@ def job_findings(connection: Connection) -> Iterator[Finding]:
     if waiting.dead:
         yield warning(
             "jobs",
-            f"{waiting.dead} have failed for good, or were called off.",
+            f"Jobs that have failed for good, or were called off: {waiting.dead}.",
             "See why in `GET jobs?status=failed` or on the dashboard, and run them again from there.",
         )
 
@@ -38,10 +38,10 @@ def job_findings(connection: Connection) -> Iterator[Finding]:
 def _workers(workers: int, due: int, late: timedelta) -> Finding:
     if not workers and due:
         mend = "Start `litestar worker`, and see that something starts it again."
-        return fault("jobs", f"{due} jobs are due, mail perhaps among them, and no worker runs.", mend)
+        return fault("jobs", f"No worker runs. Jobs that are due, mail perhaps among them: {due}.", mend)
     if not workers:
         return warning("jobs", "No worker runs: mail would not be sent.", "Start `litestar worker`.")
-    said = f"{workers} workers run, {due} jobs are due."
+    said = f"Workers that run: {workers}. Jobs that are due: {due}."
     if late > LATE:
         mend = "Start another worker, or raise JOB_CONCURRENCY."
         return warning("jobs", f"{said} The oldest has waited for {late}.", mend)

@@ -67,8 +67,8 @@ def thread_findings(settings: Settings) -> Iterator[Finding]:
     if settings.password_hash_concurrency > processors:
         yield warning(
             "threads",
-            f"PASSWORD_HASH_CONCURRENCY is {settings.password_hash_concurrency}, but there are {processors} processors:"
-            " sign-ins take them from all other requests.",
+            f"PASSWORD_HASH_CONCURRENCY is {settings.password_hash_concurrency}, above the number of processors "
+            f"({processors}): sign-ins take them from all other requests.",
             f"Set it to {max(1, processors // 2)}.",
         )
     size = settings.db_pool_size
