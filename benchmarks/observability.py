@@ -73,7 +73,17 @@ def main() -> None:
         show(candidates)
 
 
-VARIANTS: dict[str, dict[str, Any]] = {"plain": {}, "metrics": {"metrics_port": free_port()}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "metrics": {"metrics_port": free_port()},
+    "traces": {"otel_exporter_otlp_endpoint": "http://127.0.0.1:4318", "otel_traces_sampler": "parentbased_always_on"},
+    "1 %": {
+        "otel_exporter_otlp_endpoint": "http://127.0.0.1:4318",
+        "otel_traces_sampler": "parentbased_traceidratio",
+        "otel_traces_sampler_arg": "0.01",
+    },
+}
+"""Without a collector: sending is not part of a request."""
 
 if __name__ == "__main__":
     main()

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    otel_exporter_otlp_endpoint: str = Field(default="", pattern=r"^(|https?://[^\s?#]+)$", repr=False)
 
     redis_url: RedisUrl | None = Field(default=None, repr=False)
     redis_host: str | None = None

@@ -23,6 +23,7 @@ from app.lib.passwords import Passwords
 from app.lib.rate_limits import check_rate_limits
 from app.lib.settings import Settings
 from app.lib.social.providers import configured_providers
+from app.lib.tracing import trace_statements
 from app.server.access import AccessInspection
 from app.server.accounts import Accounts
 from app.server.api_keys import ApiKeyring
@@ -49,6 +50,7 @@ from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimits
 from app.server.request import StrictRequest, receive_form
 from app.server.resources import access_tokens, build_cache, build_mailer, dependencies, session_cookies
+from app.server.tracing import Tracing
 
 EXPOSED_HEADERS = [
     *("X-Request-ID", "Retry-After", "Server-Timing", "ETag", "Content-Range", "Content-Disposition", CSRF_HEADER),
@@ -78,6 +80,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
     api_keys = ApiKeyring(is_limited=settings.rate_limit_enabled)
     cache = build_cache(settings)
     metrics = Metrics() if settings.metrics_port else None
+    tracing = Tracing(settings) if settings.otel_exporter_otlp_endpoint else None
     access = AccessControl()
     policy = PolicyFollower(access, url)
     feed, cache_feed = EventFeed(url, revoked, api_keys), EventFeed(url, cache, name="keel-cache")
@@ -93,6 +96,9 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             "count_event": metrics.note_audit_event if metrics else None,
         },
     )
+    if tracing:
+        for engine in database.engines.values():
+            trace_statements(engine, tracing)
     cookies = session_cookies(settings, tokens)
     authentication = Authentication(tokens, revoked, (feed, policy_feed), cookies, api_keys)
     passwords = Passwords(concurrency=settings.password_hash_concurrency)
@@ -124,6 +130,7 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
             {
                 "settings": settings,
                 "metrics": metrics,
+                "tracing": tracing,
                 "database": database,
                 "drain": Drain(),
                 "access": access,
@@ -139,10 +146,10 @@ def build_app(settings: Settings, url: URL | str, *, embedded: EmbeddedPostgres 
                 "providers": configured_providers(settings),
                 "mail_folder": mail_folder(settings),
                 "mailbox_path": MAILBOX_PATH if shows_mail else None,
-                "build_worker": functools.partial(build_worker, settings, url, metrics),
+                "build_worker": functools.partial(build_worker, settings, url, metrics, tracing),
             }
         ),
-        lifespan=[running(url, {"events": feed, "policy": policy_feed}, cache_feed, metrics)],
+        lifespan=[running(url, {"events": feed, "policy": policy_feed}, cache_feed, metrics, tracing)],
         logging_config=None,
     )
     guarded_routes(app)

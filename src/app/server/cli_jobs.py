@@ -6,14 +6,16 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 
 import rich_click as click
 from litestar import Litestar
+from litestar.datastructures import State
 from watchfiles import run_process
 
+from app.lib.db.database import Database
 from app.lib.settings import CHECKOUT, get_settings
 from app.server.figures import worker_metrics
-from app.server.metrics import Metrics
 from app.server.postgres import EmbeddedPostgresPlugin
 from app.server.postgres_account import PostgresError
 from app.server.processes import RECORD_VARIABLE, join_process
@@ -43,15 +45,24 @@ def worker(app: Litestar, concurrency: int | None, grace: int, *, reload: bool) 
     try:
         with embedded.embedded if embedded else contextlib.nullcontext():
             job_worker = app.state.build_worker(concurrency=concurrency, grace=grace)
-            metrics: Metrics | None = app.state.metrics
-            served = worker_metrics(metrics, job_worker.database, app.state.settings) if metrics else None
-            with served or contextlib.nullcontext():
+            with _watched(app.state, job_worker.database):
                 is_done = asyncio.run(job_worker.serve())
     except PostgresError as error:
         raise click.ClickException(str(error)) from error
     if not is_done:
         logging.shutdown()
         os._exit(0)  # a thread cannot be stopped, and would keep the process; its job is back in the queue
+
+
+@contextlib.contextmanager
+def _watched(state: State, database: Database) -> Iterator[None]:
+    """Its metrics and traces, as far as they are wanted."""
+    with contextlib.ExitStack() as watched:
+        if state.metrics:
+            watched.enter_context(worker_metrics(state.metrics, database, state.settings))
+        if state.tracing:
+            watched.enter_context(state.tracing.running())
+        yield
 
 
 def _reload(*, concurrency: int, grace: int) -> None:

@@ -20,6 +20,7 @@ from app.lib.settings import Settings
 from app.server.drain import Drain
 from app.server.metrics import Metrics
 from app.server.request import SlowRequestError
+from app.server.tracing import TracedRequests
 
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 HEALTH_PATH = "/health"
@@ -86,6 +87,8 @@ def envelop(app: Litestar) -> Any:
     """The proxies' headers are believed before anything looks at the address."""
     settings: Settings = app.state.settings
     wrapped: Any = Envelope(app.asgi_handler, settings, app.state.drain, app.state.metrics)
+    if app.state.tracing:
+        wrapped = TracedRequests(wrapped, app.state.tracing)
     if settings.trusted_proxies:
         wrapped = wrap_asgi_with_proxy_headers(wrapped, list(settings.trusted_proxies))
     return _naming_neighbours(wrapped)

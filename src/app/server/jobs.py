@@ -21,6 +21,7 @@ from app.lib.jobs.declaration import Job
 from app.lib.jobs.ledger import OVERDUE
 from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
+from app.lib.tracing import Traces, trace_statements
 from app.server.metrics import Metrics
 from app.server.resources import job_resources
 
@@ -49,7 +50,13 @@ def _jobs_of(module: ModuleType) -> list[Job[Any]]:
 
 
 def build_worker(
-    settings: Settings, url: URL | str, metrics: Metrics | None = None, *, concurrency: int, grace: float
+    settings: Settings,
+    url: URL | str,
+    metrics: Metrics | None = None,
+    traces: Traces | None = None,
+    *,
+    concurrency: int,
+    grace: float,
 ) -> JobWorker:
     """Connects to nothing until it serves."""
     jobs = all_jobs()
@@ -62,6 +69,8 @@ def build_worker(
         session_info={"count_event": metrics.note_audit_event} if metrics else {},
         pool_pre_ping=True,
     )
+    if traces:
+        trace_statements(database.engine, traces)
     return JobWorker(
         url,
         jobs,
@@ -70,4 +79,5 @@ def build_worker(
         concurrency=concurrency,
         grace=grace,
         observe=metrics.note_job if metrics else None,
+        traces=traces,
     )

@@ -19,6 +19,7 @@ from app.server.health import Readiness
 from app.server.metrics import Metrics
 from app.server.rate_limits import RateLimiter
 from app.server.request import Receptions
+from app.server.tracing import Tracing
 
 LOGIN_QUEUE = 100
 LOGIN_PATIENCE = 2.0
@@ -46,7 +47,11 @@ def gates(settings: Settings) -> dict[str, Gate]:
 
 
 def running(
-    url: URL | str, needed: Mapping[str, EventFeed], cache_feed: EventFeed, metrics: Metrics | None = None
+    url: URL | str,
+    needed: Mapping[str, EventFeed],
+    cache_feed: EventFeed,
+    metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
 ) -> Any:
     """What lives from start to stop; an application may be started again. `needed`: the feeds without which nobody is
     let in, as the readiness names them.
@@ -69,7 +74,11 @@ def running(
         denials = app.state.denials = Denials(app.state.database, app.state)
         try:
             await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds.values()])
-            with api_metrics(metrics, app.state, feeds, url) if metrics else contextlib.nullcontext():
+            with contextlib.ExitStack() as watched:
+                if metrics:
+                    watched.enter_context(api_metrics(metrics, app.state, feeds, url))
+                if tracing:
+                    watched.enter_context(tracing.running())
                 yield
         finally:
             await denials.close()

@@ -3,19 +3,29 @@
 import logging
 import logging.config
 import warnings
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 from app.lib.settings import Settings
+from app.lib.tracing import trace_ids
 from app.server.redaction import Redaction
 
 JSON_TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 """Local variables hold passwords, tokens and keys, so they stay out of every log."""
+
+
+def add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.update(trace_ids())
+    return event
+
+
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
+    add_trace,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -51,6 +61,7 @@ def configure_logging(settings: Settings) -> None:
                 "advanced_alchemy": {"level": "WARNING"},
                 "casbin": {"level": "ERROR"},  # it warns of every refusal, with what it knows of the object
                 "psycopg.pool": {"level": "ERROR"},  # it tells of every attempt to connect; workers say it once
+                "opentelemetry": {"level": "CRITICAL"},  # it tells of every batch; `server/tracing.py` says it once
                 "saq": {"level": "WARNING"},
             },
         }

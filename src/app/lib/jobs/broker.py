@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from app.lib.db.models import Model
 from app.lib.db.unit_of_work import AnySession, UnitOfWork
 from app.lib.jobs.declaration import Job
+from app.lib.tracing import trace_context
 
 QUEUE = "default"
 CHANNEL = f"saq:{QUEUE}"
@@ -132,6 +133,6 @@ def decode(stored: bytes) -> saq.Job:
 
 
 def _origin() -> dict[str, str]:
-    """The id of the request that asked for the job, for the worker's log."""
+    """The id of the request that asked for the job, for the worker's log, and its trace."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return {"request_id": request_id} if request_id else {}
+    return {**({"request_id": request_id} if request_id else {}), **trace_context()}

@@ -1,15 +1,17 @@
 """Runs one job after another in threads, each as one unit of work, and records what became of it."""
 
 import asyncio
+import contextvars
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import saq
 import structlog
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from sqlalchemy.orm import Session
 
 from app.lib.db.database import Database
@@ -18,6 +20,7 @@ from app.lib.jobs import ledger
 from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
 from app.lib.jobs.declaration import Job
 from app.lib.origin import Origin, originating
+from app.lib.tracing import Traces, continued
 
 UNKNOWN_SECONDS = 60
 UNKNOWN_KEPT = 24 * 3600
@@ -62,6 +65,7 @@ class JobRunner:
         concurrency: int,
         bookkeeping: Bookkeeping,
         observe: JobObserver | None = None,
+        traces: Traces | None = None,
     ) -> None:
         for job in jobs:
             job.check(resources)
@@ -71,19 +75,30 @@ class JobRunner:
         self._bookkeeping = bookkeeping
         self._concurrency = concurrency
         self._observe = observe
+        self._traces = traces
         self._hanging = 0
         self.threads = ThreadPoolExecutor(concurrency, thread_name_prefix="keel-job")
 
     async def attend(self, job: saq.Job, *, stopping: asyncio.Event) -> saq.Status | None:
         """Stay with the job until its thread is free again. Returns what became of it, None when it is not ours now."""
         began = time.perf_counter()
-        with _described(job):
+        with _described(job), self._traced(job) as span:
             became = await self._attend(job, stopping)
+            if span and became is not saq.Status.COMPLETE:
+                span.set_status(Status(StatusCode.ERROR))
         if self._observe:
             name = job.function if job.function in self._jobs else "unknown"
             waited = (job.started - max(job.queued, job.scheduled * 1000)) / 1000
             self._observe(name, became, waited=waited, seconds=time.perf_counter() - began)
         return became
+
+    def _traced(self, job: saq.Job) -> AbstractContextManager[Span | None]:
+        """A span in the trace of the request that asked for it."""
+        if self._traces is None:
+            return nullcontext()
+        attributes = {"messaging.system": "saq", "messaging.message.id": job.key, "keel.attempt": job.attempts}
+        name, carrier = f"job {job.function}", {key: str(value) for key, value in job.meta.items()}
+        return continued(self._traces, name, carrier, kind=SpanKind.CONSUMER, attributes=attributes)
 
     async def _attend(self, job: saq.Job, stopping: asyncio.Event) -> saq.Status | None:
         if job.function not in self._jobs:
@@ -102,7 +117,9 @@ class JobRunner:
 
     async def _begin(self, job: saq.Job) -> asyncio.Future[BaseException | None]:
         """Returns when the thread is done, or its time is over."""
-        thread = asyncio.get_running_loop().run_in_executor(self.threads, self._outcome, job)
+        thread = asyncio.get_running_loop().run_in_executor(
+            self.threads, contextvars.copy_context().run, self._outcome, job
+        )
         await asyncio.wait([thread], timeout=job.timeout)
         return thread
 

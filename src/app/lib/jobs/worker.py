@@ -23,6 +23,7 @@ from app.lib.jobs.broker import HEARTBEAT, enqueue_at
 from app.lib.jobs.declaration import Job
 from app.lib.jobs.queue import JobQueue
 from app.lib.jobs.runner import JobObserver, JobRunner
+from app.lib.tracing import Traces
 
 RECOVER_SECONDS = 5
 CLEAN_SECONDS = 60
@@ -54,6 +55,7 @@ class JobWorker(Worker[Any]):
         concurrency: int,
         grace: float,
         observe: JobObserver | None = None,
+        traces: Traces | None = None,
     ) -> None:
         worker_id = uuid4().hex
         self._queue = JobQueue(url, worker_id=worker_id, recover=self._recover)
@@ -67,6 +69,7 @@ class JobWorker(Worker[Any]):
             concurrency=concurrency,
             bookkeeping=self.bookkeeping,
             observe=observe,
+            traces=traces,
         )
         self.pool.shutdown()
         self.pool = self.runner.threads
