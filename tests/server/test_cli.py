@@ -51,6 +51,7 @@ ASKING = {
     "database make-migrations": "--no-prompt -m x",
     "database drop-all": "--no-prompt",
     "database backup": "{folder}/backup",
+    "seed": "--count 1",
 }
 """Whoever asks the database, and with which arguments it comes so far."""
 WAITING = {"up", "serve", "run", "worker", "workers run"}
