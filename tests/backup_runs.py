@@ -16,6 +16,7 @@ from app.server import postgres_cluster
 from app.server.cli_backups import DatabaseCommands, backup, restore
 from app.server.cli_progress import Report
 from app.server.table_sums import TableSum, sequences_of, sums_of
+from tests.live import wait_until
 
 WITH_ANOTHER_PROGRAM = """
 import pathlib, sys
@@ -91,3 +92,16 @@ def start_with(program: Path, url: URL, *command: str | Path, local: Path) -> su
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def said_when_stopped(process: subprocess.Popen[str], running: Path) -> str:
+    """What it says when it is told to stop as soon as that file is there. It must fail."""
+    with process:
+        try:
+            wait_until(running.exists, seconds=60)
+            process.terminate()
+            said, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    return said

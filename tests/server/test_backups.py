@@ -1,7 +1,6 @@
 """What can go wrong while a backup is made: then there is no file, and one line says why."""
 
 import functools
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,8 +11,7 @@ from sqlalchemy import URL, text
 
 from app.lib.settings import Settings
 from app.server import postgres_clients
-from tests.backup_runs import Operator, databases, fresh, program_before, start_with
-from tests.live import wait_until
+from tests.backup_runs import Operator, databases, fresh, program_before, said_when_stopped, start_with
 
 pytestmark = pytest.mark.e2e
 PASSWORD = "sesame, which nobody must see"
@@ -129,15 +127,12 @@ def test_the_password_is_not_among_the_arguments_that_everybody_can_see(
 
 
 def test_a_stop_in_the_middle_leaves_neither_a_file_nor_a_process(url: URL, program: Program, tmp_path: Path) -> None:
-    endless = program(f"echo $$ > {tmp_path}/running; exec sleep 60")
-    process = start_with(endless, url, "backup", tmp_path / "backup", local=tmp_path / "local")
-    wait_until(lambda: (tmp_path / "running").exists() and (tmp_path / "running").read_text() != "", seconds=30)
+    endless = program(f"echo $$ > {tmp_path}/starting; mv {tmp_path}/starting {tmp_path}/running; exec sleep 60")
+    said = said_when_stopped(
+        start_with(endless, url, "backup", tmp_path / "backup", local=tmp_path / "local"), tmp_path / "running"
+    )
 
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-
-    assert process.returncode == 1
-    assert "Stopped. No file was written." in said
+    assert said == "Error: Stopped. No file was written.\n"
     assert files(tmp_path) == ["running"]
     assert not psutil.pid_exists(int((tmp_path / "running").read_text()))
 

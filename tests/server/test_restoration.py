@@ -1,6 +1,5 @@
 """What can go wrong while a backup is restored: then everything is as it was, and one line says why."""
 
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,16 @@ from app.lib.settings import Settings
 from app.server import postgres_clients
 from app.server.backup_files import FOOTER, seal, unseal
 from app.server.table_sums import TableSum
-from tests.backup_runs import Operator, content, databases, fresh, program_before, quietly, start_with
+from tests.backup_runs import (
+    Operator,
+    content,
+    databases,
+    fresh,
+    program_before,
+    quietly,
+    said_when_stopped,
+    start_with,
+)
 from tests.factories.users import UserFactory
 from tests.live import wait_until
 
@@ -169,14 +177,11 @@ BEFORE_THE_ROWS = 'case "$*" in *--section=data*) {act};; esac'
 def test_a_stop_in_the_middle_changes_nothing(url: URL, file: Path, tmp_path: Path) -> None:
     act = BEFORE_THE_ROWS.format(act=f"touch {tmp_path}/running; exec sleep 60")
     endless = program_before("pg_restore", tmp_path / "programs", act)
-    process = start_with(endless, url, "restore", file, *AGAIN, local=tmp_path / "local")
-    wait_until((tmp_path / "running").exists, seconds=30)
+    said = said_when_stopped(
+        start_with(endless, url, "restore", file, *AGAIN, local=tmp_path / "local"), tmp_path / "running"
+    )
 
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-
-    assert process.returncode == 1
-    assert "Stopped. Nothing was changed." in said
+    assert said == "Error: Stopped. Nothing was changed.\n"
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -6,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from psycopg.pq import Conninfo
 from sqlalchemy import Engine
@@ -18,6 +19,7 @@ from app.server.postgres_account import PostgresError
 from app.server.postgres_cluster import program
 
 DEBIAN = Path("/usr/lib/postgresql")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 INHERITED = ("PATH", "HOME", "TMPDIR", "PGSSLROOTCERT", "PGSYSCONFDIR", "PGSERVICEFILE")
 
 
@@ -50,29 +52,26 @@ class ClientProgram:
     def run(self, *options: str | Path, engine: Engine, say: Callable[[str], None]) -> None:
         """Until its end. `say` hears each line of what it writes to its standard error. Raises BackupError."""
         environment = {**_environment(), **_whereabouts(engine)}
-        process = subprocess.Popen([self.path, *options], env=environment, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
         words: list[str] = []
-        with _ending(process):
+        with _ended([self.path, *options], env=environment, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
             for line in process.stderr:
-                words.append(line.strip())
-                say(line.strip())
+                words.append(line.decode(errors="replace").strip())
+                say(words[-1])
         self._refuse_failure(process, words)
 
     @contextmanager
     def reading(self, *options: str | Path) -> Iterator[IO[bytes]]:
         """What it writes to its standard output. Raises BackupError when it fails, at the latest at the end."""
         with tempfile.TemporaryFile() as complaints:
-            process = subprocess.Popen(
-                [self.path, *options], env=_environment(), stdout=subprocess.PIPE, stderr=complaints
-            )
-            assert process.stdout is not None
-            with _ending(process):
+            command = [self.path, *options]
+            with _ended(command, env=_environment(), stdout=subprocess.PIPE, stderr=complaints) as process:
+                assert process.stdout is not None
                 yield process.stdout
             complaints.seek(0)
             self._refuse_failure(process, complaints.read().decode(errors="replace").splitlines())
 
-    def _refuse_failure(self, process: subprocess.Popen[bytes] | subprocess.Popen[str], words: list[str]) -> None:
+    def _refuse_failure(self, process: subprocess.Popen[bytes], words: list[str]) -> None:
         if process.returncode == 0:
             return
         if process.returncode < 0:
@@ -83,18 +82,30 @@ class ClientProgram:
 
 
 @contextmanager
-def _ending(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> Iterator[None]:
-    """It never outlives us, whatever ends us."""
+def _ended(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that never outlives us, whatever ends us."""
+    with ExitStack() as stack:
+        with _uninterrupted():
+            process = stack.enter_context(subprocess.Popen(command, **options))
+            stack.push(lambda kind, *_: process.kill() if kind else None)
+        yield process
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals wait until it is over: a process that is just being started would be nobody's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    missed: list[int] = []
+    before = {each: signal.signal(each, lambda number, _: missed.append(number)) for each in STOPS}
     try:
         yield
-    except BaseException:
-        process.kill()
-        raise
     finally:
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
-        process.wait()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in missed:
+            signal.raise_signal(number)
 
 
 def _places(name: str) -> Iterator[Path]:
