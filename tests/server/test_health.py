@@ -6,7 +6,7 @@ import redis
 from advanced_alchemy.alembic.commands import AlembicCommands
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import URL
+from sqlalchemy import URL, NullPool, create_engine, text
 
 from app.lib.events import EventFeed
 from app.lib.settings import Settings
@@ -42,6 +42,17 @@ def test_a_database_behind_the_code_is_not_ready(live_database: URL, settings: S
 
     assert answer.status_code == 503
     assert answer.json()["checks"]["migrations"] == "run `database upgrade`"
+
+
+def test_a_process_serves_on_while_the_tables_are_those_of_a_newer_version(
+    live_database: URL, settings: Settings
+) -> None:
+    """They come before its code does, and suit both: docs/operations.md."""
+    with create_engine(live_database, poolclass=NullPool).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with TestClient(build_app(settings, live_database)) as client:
+        assert client.get("/health/ready").json()["checks"]["migrations"] == "ok"
 
 
 def test_an_application_may_be_started_again(live_database: URL, settings: Settings) -> None:
