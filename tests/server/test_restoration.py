@@ -163,10 +163,11 @@ def test_an_account_that_may_not_make_tables_is_told_so(url: URL, settings: Sett
         connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD 'sesame' IN ROLE pg_read_all_data"))
         plain = url.difference_update_query(["passfile"]).set(username=name, password="sesame")
         ended = Operator(plain, settings).restore(file, *AGAIN)
+        elsewhere = Operator(plain.set(database="nowhere"), settings).restore(file)
         connection.execute(text(f"DROP ROLE {name}"))
 
-    assert ended.code == 1
-    assert "permission denied for table" in ended.said
+    assert "may not make tables in the schema public: restore with the account that migrates" in ended.said
+    assert f"There is no database nowhere, and {name} may not make it: run `CREATE DATABASE" in elsewhere.said
 
 
 BEFORE_THE_ROWS = 'case "$*" in *--section=data*) {act};; esac'

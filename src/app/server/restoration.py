@@ -9,7 +9,7 @@ from uuid import UUID
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from app.db.metadata import MIGRATIONS
 from app.lib.storage import Storage
@@ -90,7 +90,14 @@ class Restoration:
             return
         with maintenance.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             quoted = qualified(connection, name)
-            connection.execute(text(f"CREATE DATABASE {quoted} ENCODING 'UTF8'"))
+            try:
+                connection.execute(text(f"CREATE DATABASE {quoted} ENCODING 'UTF8'"))
+            except ProgrammingError as error:
+                account = self._engine.url.username
+                raise BackupError(
+                    f"There is no database {name}, and {account} may not make it: "
+                    f"run `CREATE DATABASE {quoted} OWNER {account}` as a superuser."
+                ) from error
             try:
                 yield
             except BaseException:
@@ -104,11 +111,13 @@ class Restoration:
 
     def run(self, wishes: Wishes) -> Aftermath:
         """All of it, or nothing of it."""
+        with self._engine.connect() as connection:
+            self._look(connection)
+            self._refuse_impossible(connection, with_privileges=wishes.with_privileges)
         with self._locked() as connection:
             found = self._look(connection)
             if found and not wishes.is_replacing:
                 raise BackupError(f"{where(self._engine)} has {found} in it: say --clean to replace them.")
-            self._refuse_impossible(connection, with_privileges=wishes.with_privileges)
             memory = remember(connection, self.manifest)
             _drop(connection, found)
             load(connection, self._path, self.manifest, with_privileges=wishes.with_privileges, report=self._report)

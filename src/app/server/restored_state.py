@@ -100,7 +100,8 @@ _USE_TOKENS = text("""
     WHERE known.token_hash = refresh_tokens.token_hash AND refresh_tokens.used_at IS NULL
 """)
 _TELL_OF_VANISHED = text("""
-    SELECT pg_notify(:channel, :topic || ':' || id) FROM remembered_sessions WHERE id NOT IN (SELECT id FROM sessions)
+    SELECT pg_notify(:channel, :topic || ':' || id) FROM remembered_sessions AS known
+    WHERE revoked_at IS NULL AND NOT EXISTS (SELECT FROM sessions WHERE sessions.id = known.id)
 """)
 """Access tokens of accounts that are no longer there: whoever hears it refuses them."""
 _REVOKE_KEYS = """
