@@ -40,7 +40,7 @@ usage: python3 manage.py COMMAND
   check                                    format, lint, types, tests with coverage: what CI runs
   check --deploy                           what would be unsafe or unwise in production
   lock [--upgrade]                         rebuild requirements/*.txt from pyproject.toml
-  docs                                     write what is made from AGENTS.md and the code
+  docs                                     write what is generated: openapi.json, .env.example, ...
   help                                     this text
 
 Anything else goes to the application's own command line (Litestar's, with ours added), for example:

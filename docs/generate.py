@@ -101,8 +101,9 @@ INDEX = {
 }
 
 
-def documents(app: Litestar, commands: dict[str, click.Command]) -> dict[str, str]:
+def documents(app: Litestar) -> dict[str, str]:
     """What each file must contain, by its path in the checkout."""
+    litestar = CommandLine(app)
     agents, settings = AGENTS.read_text(), settings_page(SETTINGS_PAGE.read_text())
     return {
         ".cursorrules": _made("AGENTS.md") + agents,
@@ -113,7 +114,8 @@ def documents(app: Litestar, commands: dict[str, click.Command]) -> dict[str, st
         "README_AI_DOCS.md": index(),
         "docs/settings.md": settings,
         ".env.example": env_example(settings),
-        CONTEXT: json.dumps(context(app, commands), indent=2, ensure_ascii=False) + "\n",
+        "openapi.json": litestar("openapi", "export")[1].rstrip(),
+        CONTEXT: json.dumps(context(app, litestar.commands()), indent=2, ensure_ascii=False) + "\n",
     }
 
 
@@ -228,7 +230,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(_env_file=None, app_env="test", secret_key="x" * 32, local_dir=Path(directory))
         app = build_app(settings, "postgresql+psycopg://")
-        made = documents(app, CommandLine(app).commands())
+        made = documents(app)
     changed = {path: text for path, text in made.items() if not is_up_to_date(CHECKOUT / path, text)}
     for path, text in changed.items():
         (CHECKOUT / path).parent.mkdir(exist_ok=True)

@@ -8,15 +8,14 @@ from docs.generate_settings import PAGE, settings_page, without_meaning
 from litestar import Litestar
 
 from app.lib.settings import CHECKOUT
-from tests.command_line import CommandLine
 
-MADE = {*INDEX, "README_AI_DOCS.md", "docs/settings.md", ".env.example"} - {"AGENTS.md"}
+MADE = {*INDEX, "README_AI_DOCS.md", "docs/settings.md", ".env.example", "openapi.json"} - {"AGENTS.md"}
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def made(app: Litestar) -> dict[str, str]:
-    return documents(app, CommandLine(app).commands())
+    return documents(app)
 
 
 @pytest.mark.parametrize("path", sorted(MADE))

@@ -28,7 +28,7 @@ def operations(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_the_committed_description_is_that_of_the_code(description: dict[str, Any]) -> None:
-    """To accept a change: `python3 manage.py schema openapi --output openapi.json`."""
+    """To accept a change: `python3 manage.py docs`."""
     assert json.loads(SNAPSHOT.read_text()) == description
 
 
