@@ -1,5 +1,6 @@
 """Two groups of processes and a worker behind nginx, replaced one after the other under load: nobody notices."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ REFRESHES = 7
 SETTINGS = {
     "public_url": f"https://{NAME}",
     "trusted_proxies": "127.0.0.1",
+    "password_hash_concurrency": 2,
     "rate_limit_enabled": "true",
     "rate_limit_sign_in": "100000/minute",
     "rate_limit_write": "100000/minute",
@@ -90,33 +92,35 @@ def upload(client: httpx.Client, _: str) -> httpx.Response:
 
 
 class Load:
-    """Each act again and again, in a thread and over a connection of its own, until the block ends."""
+    """Each act again and again, by somebody of its own in a thread and over a connection of its own, until the block
+    ends. They sign up one after the other: many at once would be told to wait (503)."""
 
     def __init__(self, nginx: NginxServer, *acts: Act) -> None:
         self.outcomes: Counter[str] = Counter()
         self._nginx = nginx
         self._acts = acts
         self._is_over = threading.Event()
-        self._threads = ThreadPoolExecutor(len(acts))
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._running = [self._threads.submit(self._repeat, act) for act in self._acts]
+        clients = [self._stack.enter_context(self._nginx.client()) for _ in self._acts]
+        emails = [sign_up(client) for client in clients]
+        threads = self._stack.enter_context(ThreadPoolExecutor(len(clients)))
+        self._running = [threads.submit(self._repeat, *each) for each in zip(self._acts, clients, emails, strict=True)]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        for each in self._running:
-            each.result()
-        self._threads.shutdown()
+        with self._stack:
+            for each in self._running:
+                each.result()
 
-    def _repeat(self, act: Act) -> None:
-        with self._nginx.client() as client:
-            email = sign_up(client)
-            while not self._is_over.wait(0.02):
-                try:
-                    self.outcomes[f"{act.__name__} {act(client, email).status_code}"] += 1
-                except httpx.TransportError as error:
-                    self.outcomes[f"{act.__name__} {error!r}"] += 1
+    def _repeat(self, act: Act, client: httpx.Client, email: str) -> None:
+        while not self._is_over.wait(0.02):
+            try:
+                self.outcomes[f"{act.__name__} {act(client, email).status_code}"] += 1
+            except httpx.TransportError as error:
+                self.outcomes[f"{act.__name__} {error!r}"] += 1
 
 
 def test_groups_and_worker_are_replaced_under_load_and_no_request_fails_and_both_know_the_same(
