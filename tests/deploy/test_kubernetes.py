@@ -1,5 +1,6 @@
 """`deploy/kubernetes`: valid, restricted, and of one mind with the image and the code."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,7 +108,17 @@ def test_probes_ask_the_right_routes_of_the_right_port() -> None:
         "liveness": {"path": "/health/live", "port": "http"},
         "readiness": {"path": "/health/ready", "port": "http"},
     }
-    assert container["ports"] == [{"name": "http", "containerPort": int(FINAL.last("EXPOSE"))}]
+    assert {"name": "http", "containerPort": int(FINAL.last("EXPOSE"))} in container["ports"]
+
+
+@pytest.mark.parametrize("name", ["Deployment keel-api", "Deployment keel-worker"])
+def test_prometheus_finds_the_port_on_which_the_figures_are(name: str) -> None:
+    [container] = PODS[name]["spec"]["containers"]
+    [port] = re.findall(r"^METRICS_PORT=(\d+)$", (KUBERNETES / "base" / "settings.env").read_text(), re.MULTILINE)
+
+    assert {"name": "metrics", "containerPort": int(port)} in container["ports"]
+    assert PODS[name]["metadata"]["annotations"] == {"prometheus.io/scrape": "true", "prometheus.io/port": port}
+    assert not FINAL.environment["LOCAL_DIR"].startswith("/opt")
 
 
 def test_settings_are_those_of_the_application_and_secrets_come_by_name() -> None:
