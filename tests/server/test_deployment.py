@@ -64,6 +64,7 @@ WARNINGS: list[tuple[dict[str, Any], str]] = [
     ({"smtp_security": "none"}, "SMTP_SECURITY is `none`"),
     ({"log_level": "DEBUG"}, "LOG_LEVEL is DEBUG"),
     ({"log_format": "console"}, "LOG_FORMAT is console"),
+    ({"metrics_port": 9100, "metrics_host": "0.0.0.0"}, "METRICS_HOST answers other machines"),
     ({"max_body_size": 2**30}, "MAX_BODY_SIZE is above 100 MiB"),
 ]
 

@@ -116,6 +116,7 @@ def test_tables_of_another_version_are_a_fault(revision: str, mend: str, doctor:
     ("options", "changes", "check", "level", "what", "mend"),
     [
         ((), {"db_pool_size": 1000}, "connections", "fault", "open up to 1014 connections", "Lower DB_POOL_SIZE"),
+        ((), {"db_pool_size": 1000, "metrics_port": 9100}, "connections", "fault", "1016 connections", "Lower DB_POOL"),
         (
             ("--processes", "99"),
             {},
@@ -166,7 +167,18 @@ def test_tables_of_another_version_are_a_fault(revision: str, mend: str, doctor:
         ((), {}, "administrator", "warning", "There is none", "Run `litestar users create --administrator`"),
     ],
     ids=[
-        *("pool", "processes", "no Redis", "Redis down", "SMTP down", "SMTP host", "storage", "secret", "hashes"),
+        *(
+            "pool",
+            "metrics",
+            "processes",
+            "no Redis",
+            "Redis down",
+            "SMTP down",
+            "SMTP host",
+            "storage",
+            "secret",
+            "hashes",
+        ),
         *("superuser", "replica", "worker", "administrator"),
     ],
 )

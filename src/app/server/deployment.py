@@ -169,6 +169,13 @@ RULES = (
         "Set LOG_FORMAT=json.",
     ),
     Rule(
+        "metrics",
+        Level.WARNING,
+        lambda settings: settings.metrics_port is not None and settings.metrics_host not in HERE,
+        "METRICS_HOST answers other machines: whoever reaches its port sees what is asked of the API, and how often.",
+        "Set METRICS_HOST=127.0.0.1, or let nobody but Prometheus through to that port.",
+    ),
+    Rule(
         "bodies",
         Level.WARNING,
         lambda settings: settings.max_body_size > LARGEST_BODY,

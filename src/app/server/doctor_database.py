@@ -64,8 +64,8 @@ class Load(Struct, frozen=True):
     workers: int = 1
 
     def connections(self, settings: Settings) -> int:
-        api = self.processes * (settings.db_pool_size + OWN_CONNECTIONS)
-        return api + self.workers * (settings.job_concurrency + OWN_CONNECTIONS)
+        own = OWN_CONNECTIONS + bool(settings.metrics_port)
+        return self.processes * (settings.db_pool_size + own) + self.workers * (settings.job_concurrency + own)
 
 
 def database_findings(settings: Settings, url: URL | str, load: Load) -> Iterator[Finding]:
