@@ -3,41 +3,34 @@
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from app.server import metrics
-from app.server.metrics import Figure, Metrics, families_of
-from app.server.metrics_exchange import MetricsExchange
+from app.server.metrics import Figure, Metrics
+from app.server.metrics_exchange import MetricsExchange, Snapshot
 from app.server.metrics_server import serving_metrics
 from tests.live import free_port
 
 pytestmark = pytest.mark.unit
 
 
-class Figures(Collector):
-    """As `server.figures` has them, of a process whose slowest feed has that lag."""
-
-    def __init__(self, lag: float) -> None:
-        self._lag = lag
-
-    def collect(self) -> Iterable[Metric]:
-        figures: list[Figure] = [(metrics.PROCESSES, ("api",), 1), (metrics.FEED_LAG, ("events",), self._lag)]
-        return families_of(figures)
-
-
 class Process:
     def __init__(self, directory: Path, *, lag: float = 1.0) -> None:
         self.counted = Metrics()
-        self.counted.registry.register(Figures(lag))
-        self.exchange = MetricsExchange(directory, self.counted.registry)
+        self._lag = lag
+        self.counted.sources.append(self._figures)
+        self.exchange = MetricsExchange(directory, self.counted)
         self.exchange.join()
+
+    def _figures(self) -> list[Figure]:
+        """As `server.figures` has them."""
+        return [(metrics.PROCESSES, ("api",), 1), (metrics.FEED_LAG, ("events",), self._lag)]
 
     def serve(self, *, status: int = 200) -> None:
         self.counted.begin_request()
@@ -73,8 +66,8 @@ def test_counters_and_gauges_are_added_up_and_of_a_lag_the_longest_counts(tmp_pa
     for process in (one, other):
         assert requests(process.seen) == 3
         assert process.seen["keel_http_request_seconds_count,GET,/items"] == 3
-        assert process.seen["keel_http_request_seconds_bucket,0.01,GET,/items"] == 0
-        assert process.seen["keel_http_request_seconds_bucket,0.025,GET,/items"] == 3
+        assert process.seen["keel_http_request_seconds_bucket,GET,/items,0.01"] == 0
+        assert process.seen["keel_http_request_seconds_bucket,GET,/items,0.025"] == 3
         assert process.seen["keel_processes,api"] == 2
         assert process.seen["keel_event_feed_lag_seconds,events"] == 7.0
 
@@ -159,10 +152,22 @@ def test_methods_and_paths_that_somebody_makes_up_are_one_series() -> None:
         counted.begin_request()
         counted.end_request(f"ODD{number}", None, 404, 0.1)
 
-    [family] = [each for each in counted.registry.collect() if each.name == "keel_http_requests"]
-    assert [(each.labels, each.value) for each in family.samples if each.name.endswith("_total")] == [
-        ({"method": "other", "route": "unknown", "status": "404"}, 100)
-    ]
+    assert counted.rows()["keel_http_requests"] == [(("other", "unknown", "404"), [100])]
+
+
+def test_a_version_with_other_buckets_is_passed_over(tmp_path: Path) -> None:
+    process, other = Process(tmp_path), Process(tmp_path)
+    process.serve()
+    rows = [(("GET", "/items"), [1.0, 2.0])]
+    strange: dict[str, Any] = {
+        "keel_http_request_seconds": rows,
+        "keel_http_requests": [(("GET",), [1.0])],
+        "keel_of_yore": rows,
+    }
+    (tmp_path / f"{other.exchange._name}.figures").write_bytes(msgspec.msgpack.encode(Snapshot(strange)))
+
+    assert process.seen["keel_http_request_seconds_count,GET,/items"] == 1
+    assert requests(process.seen) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"], ids=["file in the way", "no such address"])
@@ -172,7 +177,7 @@ def test_what_keeps_the_metrics_from_being_served_is_one_line_and_the_process_go
     directory = tmp_path / "metrics"
     if host == "127.0.0.1":
         directory.write_text("a file")
-    exchange = MetricsExchange(directory, CollectorRegistry())
+    exchange = MetricsExchange(directory, Metrics())
 
     with caplog.at_level(logging.ERROR), serving_metrics(exchange, host=host, port=free_port(), refresh=lambda: None):
         pass
@@ -183,13 +188,12 @@ def test_what_keeps_the_metrics_from_being_served_is_one_line_and_the_process_go
 def test_a_figure_that_cannot_be_had_is_said_and_the_answer_is_500(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(Collector):
-        def collect(self) -> Iterable[Metric]:
-            raise RuntimeError("no figure")
+    def broken() -> list[Figure]:
+        raise RuntimeError("no figure")
 
-    registry, port = CollectorRegistry(auto_describe=False), free_port()
-    registry.register(Broken())
-    exchange = MetricsExchange(tmp_path, registry)
+    counted, port = Metrics(), free_port()
+    counted.sources.append(broken)
+    exchange = MetricsExchange(tmp_path, counted)
     with serving_metrics(exchange, host="127.0.0.1", port=port, refresh=lambda: None):
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 500
 

@@ -2,11 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -17,7 +15,7 @@ from app.lib.events import EventFeed
 from app.lib.jobs.ledger import QueueFigures, queue_figures
 from app.lib.settings import Settings
 from app.server import metrics
-from app.server.metrics import Figure, Metrics, families_of
+from app.server.metrics import Figure, Metrics
 from app.server.metrics_exchange import MetricsExchange
 from app.server.metrics_server import serving_metrics
 
@@ -56,7 +54,7 @@ class QueueProbe:
         self._engine.dispose()
 
 
-class ApiFigures(Collector):
+class ApiFigures:
     """Of a process of the API. `state`: the application's."""
 
     def __init__(self, state: Any, feeds: Mapping[str, EventFeed], counted: Metrics, probe: QueueProbe) -> None:
@@ -65,10 +63,7 @@ class ApiFigures(Collector):
         self._counted = counted
         self._probe = probe
 
-    def collect(self) -> Iterator[Metric]:
-        return families_of(self._figures())
-
-    def _figures(self) -> Iterator[Figure]:
+    def __call__(self) -> Iterator[Figure]:
         yield metrics.PROCESSES, ("api",), 1
         yield metrics.IN_PROGRESS, (), self._counted.in_progress
         threads = self._state.threads
@@ -89,17 +84,14 @@ class ApiFigures(Collector):
         yield from self._probe.figures()
 
 
-class WorkerFigures(Collector):
+class WorkerFigures:
     """Of a worker of jobs."""
 
     def __init__(self, database: Database, probe: QueueProbe) -> None:
         self._database = database
         self._probe = probe
 
-    def collect(self) -> Iterator[Metric]:
-        return families_of(self._figures())
-
-    def _figures(self) -> Iterator[Figure]:
+    def __call__(self) -> Iterator[Figure]:
         yield metrics.PROCESSES, ("worker",), 1
         yield from pool_figures(self._database)
         yield from self._probe.figures()
@@ -122,15 +114,17 @@ def worker_metrics(counted: Metrics, database: Database, settings: Settings) -> 
 
 
 @contextlib.contextmanager
-def _served(counted: Metrics, figures: Collector, probe: QueueProbe, settings: Settings) -> Iterator[None]:
+def _served(
+    counted: Metrics, figures: Callable[[], Iterable[Figure]], probe: QueueProbe, settings: Settings
+) -> Iterator[None]:
     assert settings.metrics_port
-    exchange = MetricsExchange(settings.local_dir / "metrics" / str(settings.metrics_port), counted.registry)
-    counted.registry.register(figures)
+    exchange = MetricsExchange(settings.local_dir / "metrics" / str(settings.metrics_port), counted)
+    counted.sources.append(figures)
     try:
         with serving_metrics(exchange, host=settings.metrics_host, port=settings.metrics_port, refresh=probe.look):
             yield
     finally:
-        counted.registry.unregister(figures)
+        counted.sources.remove(figures)
         probe.close()
 
 

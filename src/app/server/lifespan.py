@@ -66,7 +66,7 @@ def running(
         app.state.gates = gates(settings)
         app.state.receptions = Receptions()
         threads = app.state.threads = WorkerThreads(
-            settings.db_pool_size, note_wait=metrics.thread_wait.observe if metrics else None
+            settings.db_pool_size, note_wait=metrics.note_thread_wait if metrics else None
         )
         limiter = app.state.rate_limiter = RateLimiter(settings.rate_limits, redis_url=settings.redis_dsn)
         in_redis = (app.state.cache, limiter) if settings.redis_dsn else ()

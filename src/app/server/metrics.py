@@ -1,11 +1,14 @@
 """What is counted and measured, under the names that Prometheus sees."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import saq
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
+from prometheus_client.utils import floatToGoString
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OUTCOMES: dict[saq.Status | None, str] = {
@@ -16,14 +19,19 @@ OUTCOMES: dict[saq.Status | None, str] = {
 
 
 class Family(NamedTuple):
-    """`together` says how the values of several processes become one."""
+    """`together` says how the values of several processes become one. `buckets`: their upper bounds."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     meaning: str
     labels: tuple[str, ...] = ()
-    buckets: Sequence[float] = ()
+    buckets: tuple[float, ...] = ()
     together: Literal["sum", "max"] = "sum"
+
+    @property
+    def width(self) -> int:
+        """Numbers in a `Row`."""
+        return len(self.buckets) + 2 if self.kind == "histogram" else 1
 
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -77,71 +85,94 @@ FAMILIES = {each.name: each for each in list(globals().values()) if isinstance(e
 
 Figure = tuple[Family, tuple[str, ...], float]
 """Of a counter or a gauge: the values of its labels, and its own."""
+Row = list[float]
+"""Of a counter or a gauge one number; of a histogram one for each bucket, one for what is in none, and their sum."""
 
 
 class Metrics:
-    """What one process has counted since its start."""
+    """What one process has counted since its start, and `sources` of what it does not count but looks at.
+
+    As plain numbers: `prometheus_client` takes several times as long to count, and to tell what it has counted.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.sources: list[Callable[[], Iterable[Figure]]] = []
         self.in_progress = 0
-        self.thread_wait = self._histogram(THREAD_WAIT)
-        self._requests = self._counter(REQUESTS)
-        self._request_seconds = self._histogram(REQUEST_SECONDS)
-        self._routes: dict[tuple[str, str | None, int], tuple[Counter, Histogram]] = {}
-        self._problems = self._counter(PROBLEMS)
-        self._rate_limited = self._counter(RATE_LIMITED)
-        self._audit_events = self._counter(AUDIT_EVENTS)
-        self._jobs = self._counter(JOBS)
-        self._job_seconds = self._histogram(JOB_SECONDS)
-        self._job_wait = self._histogram(JOB_WAIT)
+        self._rows: dict[Family, dict[tuple[str, ...], Row]] = {family: {} for family in FAMILIES.values()}
+        self._counting = threading.Lock()
 
     def begin_request(self) -> None:
         self.in_progress += 1
 
     def end_request(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """`route`: its template, which bounds how many there can be. Status 0: there was no answer."""
+        """`route`: its template, which bounds how many there can be. Status 0: there was no answer.
+
+        Anybody can make up methods and paths: what no route answers is one.
+        """
         self.in_progress -= 1
-        key = (method, route, status)
-        counter, histogram = self._routes.get(key) or self._of_route(key)
-        counter.inc()
-        histogram.observe(seconds)
+        method, route = method if method in METHODS else "other", route or "unknown"
+        self._add(REQUESTS, (method, route, str(int(status))))
+        self._observe(REQUEST_SECONDS, (method, route), seconds)
+
+    def note_thread_wait(self, seconds: float) -> None:
+        self._observe(THREAD_WAIT, (), seconds)
 
     def note_problem(self, code: str) -> None:
-        self._problems.labels(code).inc()
+        self._add(PROBLEMS, (code,))
 
     def note_rate_limited(self, limit: str) -> None:
-        self._rate_limited.labels(limit).inc()
+        self._add(RATE_LIMITED, (limit,))
 
     def note_audit_event(self, action: str, outcome: str, count: int) -> None:
-        self._audit_events.labels(action, outcome).inc(count)
+        self._add(AUDIT_EVENTS, (action, outcome), count)
 
     def note_job(self, name: str, became: saq.Status | None, *, waited: float, seconds: float) -> None:
         """`became`: None when another worker has taken it."""
-        self._jobs.labels(name, OUTCOMES.get(became, "taken")).inc()
-        self._job_seconds.labels(name).observe(seconds)
-        self._job_wait.labels(name).observe(max(0.0, waited))
+        self._add(JOBS, (name, OUTCOMES.get(became, "taken")))
+        self._observe(JOB_SECONDS, (name,), seconds)
+        self._observe(JOB_WAIT, (name,), max(0.0, waited))
 
-    def _of_route(self, key: tuple[str, str | None, int]) -> tuple[Counter, Histogram]:
-        """Anybody can make up methods, paths and so on: what no route answers is one."""
-        method, route, status = key[0] if key[0] in METHODS else "other", key[1] or "unknown", str(int(key[2]))
-        found = self._requests.labels(method, route, status), self._request_seconds.labels(method, route)
-        if method != "other":
-            self._routes[key] = found
+    def rows(self) -> dict[str, list[tuple[tuple[str, ...], Row]]]:
+        """By the name of the family: the values of the labels, and the numbers."""
+        with self._counting:
+            found = {
+                family.name: [(labels, row.copy()) for labels, row in rows.items()]
+                for family, rows in self._rows.items()
+            }
+        for source in self.sources:
+            for family, labels, value in source():
+                found[family.name].append((labels, [value]))
         return found
 
-    def _counter(self, family: Family) -> Counter:
-        return Counter(family.name, family.meaning, family.labels, registry=self.registry)
+    def _add(self, family: Family, labels: tuple[str, ...], amount: float = 1) -> None:
+        with self._counting:
+            rows = self._rows[family]
+            if labels in rows:
+                rows[labels][0] += amount
+            else:
+                rows[labels] = [amount]
 
-    def _histogram(self, family: Family) -> Histogram:
-        return Histogram(family.name, family.meaning, family.labels, registry=self.registry, buckets=family.buckets)
+    def _observe(self, family: Family, labels: tuple[str, ...], value: float) -> None:
+        with self._counting:
+            row = self._rows[family].get(labels)
+            if row is None:
+                row = self._rows[family][labels] = [0.0] * family.width
+            row[bisect_left(family.buckets, value)] += 1
+            row[-1] += value
 
 
-def families_of(figures: Iterable[Figure]) -> Iterator[Metric]:
-    """As `prometheus_client` collects them."""
-    found: dict[str, Metric] = {}
-    for family, labels, value in figures:
-        metric = found.setdefault(family.name, Metric(family.name, family.meaning, family.kind))
-        name = f"{family.name}_total" if family.kind == "counter" else family.name
-        metric.add_sample(name, dict(zip(family.labels, labels, strict=True)), value)
-    yield from found.values()
+def metric_of(family: Family, rows: Iterable[tuple[Sequence[str], Row]]) -> Metric:
+    """As Prometheus reads it."""
+    metric = Metric(family.name, family.meaning, family.kind)
+    for values, row in rows:
+        labels = dict(zip(family.labels, values, strict=True))
+        if family.kind == "histogram":
+            upper = [*map(floatToGoString, family.buckets), "+Inf"]
+            counts = list(accumulate(row[:-1]))
+            for bound, count in zip(upper, counts, strict=True):
+                metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
+            metric.add_sample(f"{family.name}_count", labels, counts[-1])
+            metric.add_sample(f"{family.name}_sum", labels, row[-1])
+        else:
+            metric.add_sample(f"{family.name}_total" if family.kind == "counter" else family.name, labels, row[0])
+    return metric

@@ -3,45 +3,42 @@
 import contextlib
 import fcntl
 import logging
+import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
-from app.server.metrics import FAMILIES
+from app.server.metrics import FAMILIES, Metrics, metric_of
 
 ENDED = "ended"
 """Instead of a process: the sums of all that have ended, without which counters would go down."""
 
 logger = logging.getLogger(__name__)
-Labels = tuple[tuple[str, str], ...]
 
 
 class Snapshot(Struct):
-    """Samples by family, name and labels, as Prometheus has them."""
+    """As `Metrics.rows` tells them."""
 
-    families: dict[str, list[tuple[str, Labels, float]]]
-
-    @classmethod
-    def of(cls, registry: CollectorRegistry) -> "Snapshot":
-        return cls({metric.name: _samples(metric) for metric in registry.collect()})
+    rows: dict[str, list[tuple[tuple[str, ...], list[float]]]]
 
 
-class MetricsExchange:
+class MetricsExchange(Collector):
     """A directory in which each process leaves a snapshot of its figures, and from which any adds them up.
 
     `prometheus_client` has such a mode, in which every counter is a piece of a mapped file: a full disk then kills
     the process (SIGBUS), each process that ever was leaves its files, and it must be chosen before the first import.
     """
 
-    def __init__(self, directory: Path, registry: CollectorRegistry) -> None:
+    def __init__(self, directory: Path, counted: Metrics) -> None:
         self._directory = directory
-        self._registry = registry
+        self._counted = counted
         self._name = uuid4().hex
         self._alive: int | None = None
         self._is_failing = False
@@ -60,7 +57,7 @@ class MetricsExchange:
     def publish(self) -> None:
         """For the others, who read what is at most that old. On a full disk it stays as it was."""
         try:
-            self._write(self._name, Snapshot.of(self._registry))
+            self._write(self._name, Snapshot(self._counted.rows()))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
@@ -79,10 +76,11 @@ class MetricsExchange:
             others = {path.stem for path in self._files()} - {self._name}
             gone = {name for name in others - {ENDED} if not _is_alive(self._path(name, "alive"))}
             past = _together([_lasting(each) for each in self._read(gone | {ENDED})])
-            snapshots = [Snapshot.of(self._registry), past, *self._read(others - gone - {ENDED})]
+            snapshots = [Snapshot(self._counted.rows()), past, *self._read(others - gone - {ENDED})]
             if gone:
                 self._bury(gone, past)
-        return _metrics(_together(snapshots))
+        rows = _together(snapshots).rows
+        return iter([metric_of(family, rows.get(name, ())) for name, family in FAMILIES.items()])
 
     def _bury(self, gone: Iterable[str], past: Snapshot) -> None:
         """On a full disk, the next time."""
@@ -117,20 +115,19 @@ class MetricsExchange:
             os.close(lock)
 
 
-def _samples(metric: Metric) -> list[tuple[str, Labels, float]]:
-    return [
-        (each.name, tuple(sorted(each.labels.items())), each.value)
-        for each in metric.samples
-        if not each.name.endswith("_created")
-    ]
-
-
 def _read(path: Path) -> Snapshot | None:
-    """None for one that has just gone, or that another version of us has written."""
+    """None for one that has just gone. Another version may have written what does not fit in here."""
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Snapshot)
+        found = msgspec.msgpack.decode(path.read_bytes(), type=Snapshot).rows
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+    fitting = {name: [each for each in rows if _fits(name, *each)] for name, rows in found.items()}
+    return Snapshot({name: rows for name, rows in fitting.items() if rows})
+
+
+def _fits(name: str, labels: Sequence[str], row: Sequence[float]) -> bool:
+    family = FAMILIES.get(name)
+    return family is not None and len(labels) == len(family.labels) and len(row) == family.width
 
 
 def _is_alive(path: Path) -> bool:
@@ -146,33 +143,15 @@ def _is_alive(path: Path) -> bool:
 
 
 def _lasting(snapshot: Snapshot) -> Snapshot:
-    kept = {
-        name: each for name, each in snapshot.families.items() if name in FAMILIES and FAMILIES[name].kind != "gauge"
-    }
-    return Snapshot(kept)
+    return Snapshot({name: rows for name, rows in snapshot.rows.items() if FAMILIES[name].kind != "gauge"})
 
 
 def _together(snapshots: Iterable[Snapshot]) -> Snapshot:
-    found: dict[str, dict[tuple[str, Labels], float]] = {}
+    found: dict[str, dict[tuple[str, ...], list[float]]] = {}
     for snapshot in snapshots:
-        for family, samples in snapshot.families.items():
-            if family not in FAMILIES:
-                continue
-            values = found.setdefault(family, {})
-            for name, labels, value in samples:
-                before = values.get((name, labels), 0.0)
-                values[name, labels] = max(before, value) if FAMILIES[family].together == "max" else before + value
-    return Snapshot(
-        {
-            family: [(name, labels, value) for (name, labels), value in values.items()]
-            for family, values in found.items()
-        }
-    )
-
-
-def _metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    for name, samples in snapshot.families.items():
-        metric = Metric(name, FAMILIES[name].meaning, FAMILIES[name].kind)
-        for sample, labels, value in samples:
-            metric.add_sample(sample, dict(labels), value)
-        yield metric
+        for name, rows in snapshot.rows.items():
+            join: Any = max if FAMILIES[name].together == "max" else operator.add
+            values = found.setdefault(name, {})
+            for labels, row in rows:
+                values[labels] = list(map(join, values[labels], row)) if labels in values else row
+    return Snapshot({name: list(rows.items()) for name, rows in found.items()})
