@@ -10,8 +10,9 @@ from litestar.testing import TestClient
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy import URL, NullPool, create_engine, select, text
 
+from app.lib.jobs.broker import decode, saq_jobs
 from app.lib.settings import Settings
 from app.server.asgi import build_app
 from tests.conftest import API
@@ -85,6 +86,18 @@ def test_request_statements_job_and_log_lines_have_one_trace(
     lines = [dict(record.msg) for record in caplog.records if isinstance(record.msg, dict)]
     said = {line["event"]: line["trace_id"] for line in lines if line.get("request_id") == request_id}
     assert said == {"request": TRACE, "job done": TRACE}
+
+
+def test_of_what_a_caller_says_of_its_trace_no_text_is_stored(traced: Traced, live_database: URL) -> None:
+    said = {"traceparent": TRACEPARENT, "tracestate": "vendor=sesame", "baggage": "user=sesame"}
+
+    traced.register(**said)
+
+    with create_engine(live_database, poolclass=NullPool).connect() as connection:
+        jobs = [decode(stored) for stored in connection.scalars(select(saq_jobs.c.job))]
+    [meta] = [job.meta for job in jobs]
+    assert set(meta) == {"request_id", "traceparent"}
+    assert TRACE in meta["traceparent"]
 
 
 def test_no_value_of_a_statement_and_no_text_of_an_error_is_in_a_span(traced: Traced) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 LONGEST_STATEMENT = 2000
+_W3C = TraceContextTextMapPropagator()
 _SPAN = "keel_span"
 """Where a connection keeps the span of the statement that it runs."""
 
@@ -20,11 +22,14 @@ class Traces(Protocol):
 
 
 def trace_context() -> dict[str, str]:
-    """`traceparent` and perhaps `tracestate` (W3C) of what is being done, for whoever goes on with it elsewhere."""
+    """The `traceparent` of what is being done (W3C), for whoever goes on with it elsewhere, or nothing.
+
+    Not the `tracestate`, nor baggage: those are texts of whoever sent the request, and this is stored.
+    """
     carrier: dict[str, str] = {}
     if trace.get_current_span().get_span_context().is_valid:
-        propagate.inject(carrier)
-    return carrier
+        _W3C.inject(carrier)
+    return {name: value for name, value in carrier.items() if name == "traceparent"}
 
 
 def trace_ids() -> dict[str, str]:
@@ -42,7 +47,7 @@ def continued(
     """A span in the trace that the carrier tells of. Texts of errors hold secrets, so spans have none."""
     with traces.tracer.start_as_current_span(
         name,
-        context=propagate.extract(carrier),
+        context=_W3C.extract(carrier),
         kind=kind,
         attributes=dict(attributes),
         record_exception=False,

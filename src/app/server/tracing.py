@@ -19,6 +19,7 @@ from app.lib.tracing import continued
 EXPORT_SECONDS = 3.0
 """For each batch, in a thread of its own."""
 UNTRACED = "/health"
+CONTEXT = {b"traceparent", b"tracestate"}
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class TracedRequests:
                 status = message["status"]
             await send(message)
 
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in CONTEXT}
         with continued(self._tracing, method, carrier, kind=SpanKind.SERVER, attributes=attributes) as span:
             try:
                 await self._app(scope, receive, send_noting)
