@@ -75,7 +75,7 @@ def database_findings(settings: Settings, url: URL | str, load: Load) -> Iterato
             yield from _server(connection, settings, load)
             migrations = _migrations(connection)
             yield migrations
-            if migrations.level is Level.OK:
+            if migrations.level is not Level.FAULT:
                 yield from job_findings(connection)
                 yield _administrator(connection)
     except DBAPIError as error:
@@ -172,10 +172,10 @@ def _migrations(connection: Connection) -> Finding:
     if applied == heads:
         return fine("migrations", f"The tables are those of this version ({shown}).")
     if applied - known:
-        return fault(
+        return warning(
             "migrations",
-            f"The tables are those of another version ({shown}), which this one does not know.",
-            "Deploy the version that made them, or restore a backup from before.",
+            f"The tables are those of a newer version ({shown}), upon which this one serves during an upgrade.",
+            "Finish the upgrade, or go back as docs/operations.md says.",
         )
     return fault(
         "migrations",
