@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.observability
 
 It starts a PostgreSQL of its own and takes about a minute. What counts is the share of the processor's time that a
-request takes more than at the plain server; other work on the machine slows all of them alike.
+request takes more than at the plain server in the same round: other work on the machine slows all of them.
 """
 
+import operator
 import statistics
 import tempfile
 from contextlib import ExitStack
@@ -49,15 +50,10 @@ class Candidate:
 def show(candidates: list[Candidate]) -> None:
     plain = candidates[0]
     for method in plain.rounds:
-        base = least(plain.rounds[method])
         for each in candidates:
-            figure = least(each.rounds[method])
-            print(f"{method:5} /items  {each.name:10} {figure:8.0f} us of processor  {figure / base - 1:+7.1%}")
-
-
-def least(figures: list[float]) -> float:
-    """Of the best quarter: the others were disturbed."""
-    return statistics.mean(sorted(figures)[: ROUNDS // 4])
+            figure = statistics.median(each.rounds[method])
+            more = statistics.median(map(operator.truediv, each.rounds[method], plain.rounds[method])) - 1
+            print(f"{method:5} /items  {each.name:10} {figure:8.0f} us of processor  {more:+7.1%}")
 
 
 def main() -> None:
@@ -71,9 +67,9 @@ def main() -> None:
             candidates.append(candidate := Candidate(name, url, directory, **settings))
             stack.callback(candidate.server.stop)
             stack.callback(candidate.client.close)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             for method in ("GET", "POST"):
-                for candidate in candidates:
+                for candidate in candidates[number % 4 :] + candidates[: number % 4]:
                     candidate.measure(method)
         show(candidates)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.domain.audit.models import Action, Outcome
+from app.domain.audit.models import Action
 from app.server.errors import ANSWERS
 from app.server.metrics import FAMILIES, OUTCOMES, Family
 
@@ -94,7 +94,6 @@ def values_of(label: str, metric: str) -> set[str]:
     ("metric", "label", "known"),
     [
         ("keel_audit_events", "action", {str(each) for each in Action}),
-        ("keel_audit_events", "outcome", {str(each) for each in Outcome}),
         ("keel_problems", "code", {answer.code for answer in ANSWERS.values()}),
         ("keel_jobs", "outcome", {*OUTCOMES.values(), "taken"}),
         ("keel_event_feed", "feed", {"events", "policy", "cache"}),
