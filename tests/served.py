@@ -16,7 +16,7 @@ class ServedApi(LiveProcess):
     """`litestar serve`, or with `serving` what it becomes."""
 
     def __init__(self, url: URL, *options: str, log: Path, serving: Serving | None = None, **settings: object) -> None:
-        self.port = free_port()
+        self.port = serving.port if serving else free_port()
         super().__init__(url, log=log, **{"host": "127.0.0.1", "port": self.port, **settings})
         command = (sys.executable, "-m", "litestar", "--app", APPLICATION, "serve", *options)
         self._command = serving.command if serving else command

@@ -116,7 +116,7 @@ class Load:
                 each.result()
 
     def _repeat(self, act: Act, client: httpx.Client, email: str) -> None:
-        while not self._is_over.wait(0.02):
+        while not self._is_over.wait(0.1):
             try:
                 self.outcomes[f"{act.__name__} {act(client, email).status_code}"] += 1
             except httpx.TransportError as error:
