@@ -91,6 +91,10 @@ def upload(client: httpx.Client, _: str) -> httpx.Response:
     return client.post("/files", files={"file": ("dot.png", picture(), "image/png")})
 
 
+COSTLY = (sign_in, register)
+"""They hash a password, which takes tens of milliseconds of a processor."""
+
+
 class Load:
     """Each act again and again, by somebody of its own in a thread and over a connection of its own, until the block
     ends. They sign up one after the other: many at once would be told to wait (503)."""
@@ -116,7 +120,7 @@ class Load:
                 each.result()
 
     def _repeat(self, act: Act, client: httpx.Client, email: str) -> None:
-        while not self._is_over.wait(0.1):
+        while not self._is_over.wait(0.5 if act in COSTLY else 0.1):
             try:
                 self.outcomes[f"{act.__name__} {act(client, email).status_code}"] += 1
             except httpx.TransportError as error:
@@ -139,7 +143,7 @@ def test_groups_and_worker_are_replaced_under_load_and_no_request_fails_and_both
     done = {outcome.split()[0]: count for outcome, count in load.outcomes.items()}
     expected = {"read 200", "write 201", "upload 201", "sign_in 200", "register 202"}
     assert set(load.outcomes) == expected, f"{load.outcomes}\n{nginx.log()}"
-    assert min(done.values()) > 20
+    assert min(done.values()) > 10
     with create_engine(live_database, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as database:
         assert database.scalar(text("SELECT count(*) FROM items")) == done["write"]
         assert database.scalar(text("SELECT count(*) FROM files")) == done["upload"]
