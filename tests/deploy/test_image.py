@@ -53,7 +53,7 @@ def test_it_runs_as_nobody_and_hears_signals_itself(name: str) -> None:
 def test_it_is_the_last_stage_and_its_base_is_pinned() -> None:
     assert list(STAGES)[-1] == "production"
     bases = {stage.base for stage in STAGES.values()} - set(STAGES)
-    assert bases == {"docker.io/library/python:${PYTHON}"}
+    assert bases == {"python:${PYTHON}"}
     assert re.search(r"^ARG PYTHON=3\.\d+-slim-\w+$", DOCKERFILE.read_text(), re.MULTILINE)
 
 
