@@ -32,7 +32,7 @@ from app.lib.access.control import AccessControl
 from app.lib.access.guards import Principal
 from app.lib.access.policy import Grant, Policy
 from app.server.plugins import alchemy_config
-from app.server.postgres import EmbeddedPostgres
+from app.server.postgres.embedded import EmbeddedPostgres
 from tests.live import LiveServer
 
 RULES, ROLES, PEOPLE = 10_000, 1_000, 10_000

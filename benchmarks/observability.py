@@ -18,7 +18,7 @@ from advanced_alchemy.alembic.commands import AlembicCommands
 from sqlalchemy import URL, make_url
 
 from app.server.plugins import alchemy_config
-from app.server.postgres import EmbeddedPostgres
+from app.server.postgres.embedded import EmbeddedPostgres
 from tests.live import LiveServer, free_port
 
 ROUNDS, REQUESTS = 24, 150

@@ -12,15 +12,15 @@ from click.testing import CliRunner
 from sqlalchemy import URL, Connection, NullPool, create_engine, text
 
 from app.lib.settings import Settings
-from app.server import postgres_cluster
-from app.server.cli_backups import DatabaseCommands, backup, restore
-from app.server.cli_progress import Report
-from app.server.table_sums import TableSum, sequences_of, sums_of
+from app.server.backups.table_sums import TableSum, sequences_of, sums_of
+from app.server.commands.backups import DatabaseCommands, backup, restore
+from app.server.commands.progress import Report
+from app.server.postgres import cluster as postgres_cluster
 from tests.live import wait_until
 
 WITH_ANOTHER_PROGRAM = """
 import pathlib, sys
-from app.server import postgres_clients
+from app.server.backups import programs as postgres_clients
 from litestar.__main__ import run_cli
 places = [pathlib.Path(sys.argv.pop(1))]
 postgres_clients._places = lambda _: places

@@ -30,7 +30,7 @@ from app.lib.settings import Settings
 from app.server.asgi import build_app
 from app.server.logs import configure_logging
 from app.server.plugins import alchemy_config
-from app.server.postgres import EmbeddedPostgres
+from app.server.postgres.embedded import EmbeddedPostgres
 from app.server.resources import access_tokens
 from tests.browser import open_browser
 from tests.factories.sessions import UserSessionFactory

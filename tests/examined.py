@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from app.lib.db.database import Database
 from app.lib.settings import Settings
 from app.server.access import AccessInspection
-from app.server.doctor import Doctor
+from app.server.doctor.doctor import Doctor
 from tests.command_line import CommandLine
 
 Found = dict[str, dict[str, str]]

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from sqlalchemy import URL
 
-from app.server.supervisor import Serving
+from app.server.serving.supervisor import Serving
 from tests.live import APPLICATION, LiveProcess, free_port, wait_until
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from app.lib.settings import CHECKOUT, Settings
 from app.server.asgi import build_app
 from app.server.plugins import alchemy_config
-from app.server.postgres import EmbeddedPostgres
+from app.server.postgres.embedded import EmbeddedPostgres
 from tests.backup_runs import Operator, fresh
 from tests.live import PASSWORD, LiveWorker, wait_until
 

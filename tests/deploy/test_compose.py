@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from app.lib.settings import CHECKOUT, Settings
-from app.server.cli_jobs import GRACE
-from app.server.cli_serve import DRAIN
+from app.server.commands.jobs import GRACE
+from app.server.commands.serve import DRAIN
 from app.server.envelope import longest_request
 from tests.dockerfile import stages
 

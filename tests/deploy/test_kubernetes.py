@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.lib.settings import CHECKOUT, Settings
-from app.server.cli_jobs import worker
-from app.server.cli_serve import serve
+from app.server.commands.jobs import worker
+from app.server.commands.serve import serve
 from app.server.envelope import longest_request
 from tests.dockerfile import stages
 

@@ -13,7 +13,7 @@ from advanced_alchemy.alembic.commands import AlembicCommands
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 
 from app.server.plugins import alchemy_config
-from app.server.postgres import EmbeddedPostgres
+from app.server.postgres.embedded import EmbeddedPostgres
 from tests.live import LiveServer, wait_until
 
 pytestmark = pytest.mark.e2e

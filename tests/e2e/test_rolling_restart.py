@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import URL, NullPool, create_engine, text
 
-from app.server.supervisor import Serving
+from app.server.serving.supervisor import Serving
 from tests.live import LiveWorker, wait_until
 from tests.nginx_server import NAME, NginxServer
 from tests.redis_server import RedisServer

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
 from app.lib.jobs.broker import enqueue
-from app.server.supervisor import Serving
+from app.server.serving.supervisor import Serving
 from tests.e2e.jobs_application import APPLICATION, create_tables, leave_effect
 from tests.live import LiveWorker, free_port, wait_until
 from tests.served import ServedApi

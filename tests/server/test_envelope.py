@@ -12,9 +12,9 @@ from sqlalchemy import URL
 from app.lib.settings import Settings
 from app.server import envelope
 from app.server.asgi import build_app
-from app.server.drain import Drain
 from app.server.envelope import SLOWEST_BODY, Body, Envelope
 from app.server.request import SlowRequestError
+from app.server.serving.drain import Drain
 from tests.conftest import API
 from tests.request_lines import request_lines
 

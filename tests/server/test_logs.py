@@ -10,7 +10,7 @@ from granian.log import configure_logging as configure_server
 
 from app.lib.settings import Settings
 from app.server.logs import configure_logging
-from app.server.supervisor import OUR_FORMAT
+from app.server.serving.supervisor import OUR_FORMAT
 
 pytestmark = pytest.mark.unit
 

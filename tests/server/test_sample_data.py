@@ -12,7 +12,7 @@ from app.lib.db.database import Database
 from app.lib.email_address import canonical_email
 from app.lib.passwords import Passwords
 from app.lib.settings import Settings
-from app.server.cli_seed import PASSWORD
+from app.server.commands.seed import PASSWORD
 from app.server.sample_data import BATCH, DAYS, SampleData, person
 from tests.backup_runs import fresh, quietly
 from tests.command_line import CommandLine, command_line

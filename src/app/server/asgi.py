@@ -32,8 +32,7 @@ from app.server.configuration import read_settings
 from app.server.confirmation_pages import confirmation_pages
 from app.server.controllers import CONTROLLERS
 from app.server.dashboard import job_dashboard
-from app.server.doctor import Doctor
-from app.server.drain import Drain
+from app.server.doctor.doctor import Doctor
 from app.server.envelope import envelop
 from app.server.errors import answer_error
 from app.server.health import HealthController
@@ -41,15 +40,16 @@ from app.server.jobs import build_worker
 from app.server.lifespan import gates, running
 from app.server.logs import configure_logging
 from app.server.mailbox import MAILBOX_PATH, MailboxController
-from app.server.metrics import Metrics
-from app.server.openapi import describe_access_and_errors, docs_assets, openapi_config
+from app.server.metrics.metrics import Metrics
+from app.server.openapi.description import describe_access_and_errors, docs_assets, openapi_config
 from app.server.plugins import MigrationsPlugin, alchemy_config
 from app.server.policy import PolicyFollower
-from app.server.postgres import EmbeddedPostgres, EmbeddedPostgresPlugin
+from app.server.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresPlugin
 from app.server.preparation import Preparation
 from app.server.rate_limits import RATE_LIMIT_HEADERS, RateLimits
 from app.server.request import StrictRequest, receive_form
 from app.server.resources import access_tokens, build_cache, build_mailer, dependencies, session_cookies
+from app.server.serving.drain import Drain
 from app.server.tracing import Tracing
 
 EXPOSED_HEADERS = [

@@ -17,9 +17,9 @@ from litestar.types import ASGIApp, Receive
 
 from app.lib.problems import MEDIA_TYPE, Problem
 from app.lib.settings import Settings
-from app.server.drain import Drain
-from app.server.metrics import Metrics
+from app.server.metrics.metrics import Metrics
 from app.server.request import SlowRequestError
+from app.server.serving.drain import Drain
 from app.server.tracing import TracedRequests
 
 GOOD_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")

@@ -22,7 +22,7 @@ from app.lib.jobs.ledger import OVERDUE
 from app.lib.jobs.worker import JobWorker
 from app.lib.settings import Settings
 from app.lib.tracing import Traces, trace_statements
-from app.server.metrics import Metrics
+from app.server.metrics.metrics import Metrics
 from app.server.resources import job_resources
 
 JOB_MODULES = [

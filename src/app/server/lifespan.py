@@ -14,9 +14,9 @@ from app.lib.events import EventFeed
 from app.lib.settings import Settings
 from app.lib.worker_threads import WorkerThreads
 from app.server.denials import Denials
-from app.server.figures import api_metrics
 from app.server.health import Readiness
-from app.server.metrics import Metrics
+from app.server.metrics.figures import api_metrics
+from app.server.metrics.metrics import Metrics
 from app.server.rate_limits import RateLimiter
 from app.server.request import Receptions
 from app.server.tracing import Tracing

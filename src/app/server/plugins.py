@@ -11,8 +11,8 @@ from sqlalchemy import URL, NullPool, create_engine
 
 from app.db.metadata import METADATA, MIGRATIONS, VERSION_TABLE
 from app.lib.settings import CHECKOUT, Settings
-from app.server.cli_backups import DatabaseCommands, backup, restore
-from app.server.cli_refusals import Commands, refuse
+from app.server.commands.backups import DatabaseCommands, backup, restore
+from app.server.commands.refusals import Commands, refuse
 
 PROJECT_FILE = CHECKOUT / "pyproject.toml"
 """Has the formatter that new revisions go through; an installed package does without."""

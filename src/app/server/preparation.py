@@ -11,7 +11,7 @@ from app.domain.users.services import UserService
 from app.lib.db.database import Database
 from app.lib.errors import ConflictError
 from app.lib.passwords import Passwords
-from app.server.cli_progress import Report
+from app.server.commands.progress import Report
 from app.server.sample_data import SampleData
 
 

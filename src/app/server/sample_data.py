@@ -23,7 +23,7 @@ from app.domain.posts.models import Post
 from app.domain.users.models import User
 from app.lib.db.database import Database
 from app.lib.db.models import Model
-from app.server.cli_progress import Report
+from app.server.commands.progress import Report
 
 BATCH = 500
 """Accounts that are made in one transaction."""
