@@ -6,6 +6,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.lib.settings import CHECKOUT
 from tests.conftest import API
 
 pytestmark = pytest.mark.integration
