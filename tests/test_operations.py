@@ -1,6 +1,8 @@
 """docs/operations.md: the statements work as they stand there, and the messages are those of the code."""
 
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from app.lib.settings import CHECKOUT, Settings
 from app.server.asgi import build_app
 from app.server.plugins import alchemy_config
+from app.server.postgres.cluster import program
 from app.server.postgres.embedded import EmbeddedPostgres
 from tests.backup_runs import Operator, fresh
 from tests.live import PASSWORD, LiveWorker, wait_until
@@ -98,6 +101,37 @@ def test_the_application_needs_no_more_than_the_second_account_has(
         assert client.post("/api/v1/auth/logout").status_code == 204
         wait_until(lambda: client.get("/api/v1/items").status_code == 401, seconds=5)
         assert [statement for statement, reason in REFUSED.items() if not is_refused(account, statement, reason)] == []
+
+
+@pytest.mark.e2e
+def test_compose_gives_the_application_no_more_than_that(postgres: EmbeddedPostgres) -> None:
+    """The script that the image of PostgreSQL runs, with a role and a database of the test's own."""
+    mark = uuid4().hex
+    url = make_url(postgres.url(f"keel_{mark}"))
+    run(url.set(database="postgres"), f"CREATE DATABASE keel_{mark};\n")
+    script = (CHECKOUT / "deploy" / "accounts.sh").read_text().replace("keel_app", f"app_{mark}")
+    environment = {
+        "PATH": os.pathsep.join([str(program("psql").parent), os.environ["PATH"]]),
+        "PGHOST": str(url.query["host"]),
+        "PGPORT": str(url.query["port"]),
+        "PGPASSFILE": str(url.query["passfile"]),
+        "POSTGRES_USER": str(url.username),
+        "POSTGRES_DB": f"keel_{mark}",
+        "APP_PASSWORD": "it's \\ 'another' secret",
+    }
+
+    subprocess.run(["sh", "-c", script], env=environment, check=True)
+    AlembicCommands(alchemy_config(url)).upgrade()
+
+    plain = url.difference_update_query(["passfile"])
+    account = plain.set(username=f"app_{mark}", password=environment["APP_PASSWORD"])
+    with fresh(account) as connection:
+        assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+        assert connection.execute(text("UPDATE users SET is_active = false")).rowcount == 0
+    refused = {statement: reason for statement, reason in REFUSED.items() if "audit events" not in reason}  # of rows
+    assert [statement for statement, reason in refused.items() if not is_refused(account, statement, reason)] == []
+    run(url.set(database="postgres"), f"DROP DATABASE keel_{mark} WITH (FORCE);\n")
+    run(url.set(database="postgres"), f"DROP ROLE app_{mark}")
 
 
 @pytest.mark.unit

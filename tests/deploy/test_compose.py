@@ -1,6 +1,7 @@
 """`deploy/compose.yaml`: valid, without passwords of its own, and of one mind with the image and the code."""
 
 import json
+import os
 import re
 from importlib.resources import files
 from typing import Any
@@ -22,7 +23,7 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 OURS = ("migrate", "api", "worker")
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?])?([^}]*)\}")
 SCHEMAS = files("check_jsonschema") / "builtin_schemas" / "vendor"
-OF_COMPOSE = {"KEEL_TAG", "KEEL_PORT"}
+OF_COMPOSE = {"KEEL_TAG", "KEEL_PORT", "OWNER_PASSWORD"}
 
 
 def texts(value: Any) -> list[str]:
@@ -51,12 +52,35 @@ def test_workflows_are_valid_too() -> None:
 
 
 def test_every_password_must_be_given() -> None:
-    secret = re.compile(r"SECRET_KEY|DB_PASSWORD|REDIS_PASSWORD")
-    given = [match for text in texts(COMPOSE) for match in VARIABLE.findall(text) if secret.fullmatch(match[0])]
+    secret = re.compile(r"SECRET_KEY|\w+_PASSWORD")
+    optional = {"SMTP_PASSWORD"}
+    found = [match for text in texts(COMPOSE) for match in VARIABLE.findall(text) if secret.fullmatch(match[0])]
+    given = [match for match in found if match[0] not in optional]
 
-    assert {name for name, _, _ in given} == {"SECRET_KEY", "DB_PASSWORD", "REDIS_PASSWORD"}
+    assert {name for name, _, _ in given} == {"SECRET_KEY", "DB_PASSWORD", "OWNER_PASSWORD", "REDIS_PASSWORD"}
     assert {operator for _, operator, _ in given} == {":?"}
-    assert COMPOSE["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${DB_PASSWORD:?")
+
+
+def test_the_application_has_not_the_account_that_owns_the_tables() -> None:
+    services = COMPOSE["services"]
+    store = services["postgres"]["environment"]
+    accounts = {name: services[name]["environment"] for name in OURS}
+    [script] = [each for each in services["postgres"]["volumes"] if "/docker-entrypoint-initdb.d/" in each]
+    path = DEPLOY / script.split(":")[0]
+
+    assert {name: each["DB_USER"] for name, each in accounts.items()} == {
+        "migrate": store["POSTGRES_USER"],
+        "api": "keel_app",
+        "worker": "keel_app",
+    }
+    assert [each["DB_PASSWORD"][:13] for each in accounts.values()] == [
+        "${OWNER_PASSW",
+        "${DB_PASSWORD",
+        "${DB_PASSWORD",
+    ]
+    assert (store["POSTGRES_PASSWORD"][:13], store["APP_PASSWORD"][:13]) == ("${OWNER_PASSW", "${DB_PASSWORD")
+    assert os.access(path, os.X_OK), "the image would read it in instead of running it"
+    assert "CREATE ROLE keel_app " in path.read_text()
 
 
 def test_its_variables_are_settings_and_stand_in_the_example() -> None:

@@ -123,14 +123,50 @@ def test_prometheus_finds_the_port_on_which_the_figures_are(name: str) -> None:
 
 def test_settings_are_those_of_the_application_and_secrets_come_by_name() -> None:
     known = {name.upper() for name in Settings.model_fields}
-    files = [KUBERNETES / "base" / "settings.env", KUBERNETES / "example" / "secrets.env.example"]
+    secrets = sorted((KUBERNETES / "example").glob("*.env.example"))
+    files = [KUBERNETES / "base" / "settings.env", *secrets]
     lines = [line for file in files for line in file.read_text().splitlines() if not line.startswith("#")]
 
     assert {line.partition("=")[0] for line in lines} <= known
-    assert not [line for line in files[1].read_text().splitlines() if line.partition("=")[2]]
-    for pod in PODS.values():
+    assert not [line for path in secrets for line in path.read_text().splitlines() if line.partition("=")[2]]
+    for name, pod in PODS.items():
         [container] = pod["spec"]["containers"]
-        assert container["envFrom"] == [{"configMapRef": {"name": "keel"}}, {"secretRef": {"name": "keel"}}]
+        owner = [{"secretRef": {"name": "keel-migrate", "optional": True}}] if name == "Job keel-migrate" else []
+        assert container["envFrom"] == [{"configMapRef": {"name": "keel"}}, {"secretRef": {"name": "keel"}}, *owner]
+
+
+def test_no_secret_that_somebody_fills_in_comes_into_the_repository() -> None:
+    ignored = (CHECKOUT / ".gitignore").read_text().splitlines()
+
+    assert {path.name.removesuffix(".example") for path in (KUBERNETES / "example").glob("*.example")} <= {*ignored}
+
+
+def test_the_example_changes_every_host_of_the_ingress() -> None:
+    ingress = MANIFESTS["Ingress keel-api"]
+    [patch] = yaml.safe_load((KUBERNETES / "example" / "kustomization.yaml").read_text())["patches"]
+    operations = yaml.safe_load(patch["patch"])
+
+    assert patch["target"] == {"kind": ingress["kind"], "name": ingress["metadata"]["name"]}
+    assert {each["op"] for each in operations} == {"replace"}
+    assert {each["path"] for each in operations} == {"/spec/rules/0/host", "/spec/tls/0/hosts/0"}
+    assert [len(ingress["spec"]["rules"]), [len(each["hosts"]) for each in ingress["spec"]["tls"]]] == [1, [1]]
+
+
+def test_a_server_of_postgresql_as_it_comes_has_connections_for_all_pods_during_a_rollout(settings: Settings) -> None:
+    """See docs/deployment.md, Scaling: what is in brackets, and three that are kept for superusers."""
+    pods = MANIFESTS["HorizontalPodAutoscaler keel-api"]["spec"]["maxReplicas"] + 1
+    workers = MANIFESTS["Deployment keel-worker"]["spec"]["replicas"] + 1
+
+    assert pods * (settings.db_pool_size + 5) + workers * (settings.job_concurrency + 6) + 3 <= 100
+
+
+def test_the_job_of_prometheus_for_pods_keeps_the_port_on_which_they_answer() -> None:
+    """It stands in comments."""
+    text = (CHECKOUT / "deploy" / "observability" / "prometheus.yaml").read_text()
+    job = yaml.safe_load("\n".join(re.findall(r"^    # ((?:  - |\w+:$).*)$", text, re.MULTILINE)) + "\n")
+
+    assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["keel"]}}]
+    assert [(each["regex"], each["action"]) for each in job["relabel_configs"]] == [("metrics", "keep")]
 
 
 def test_nothing_passes_that_no_policy_lets_through() -> None:
