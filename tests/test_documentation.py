@@ -243,6 +243,16 @@ def test_every_command_that_is_named_exists_with_its_options(command: str, app: 
     assert named_commands()[command] <= set(re.findall(r"--?[\w-]+", help_text))
 
 
+@pytest.mark.unit
+@NEEDS_CURL
+@pytest.mark.parametrize("document", DOCUMENTS, ids=in_checkout)
+def test_every_command_line_is_one_that_a_shell_can_read(document: Path) -> None:
+    for block in blocks(document.read_text(), "bash"):
+        read = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True, check=False)
+
+        assert not read.stderr, block
+
+
 def good_examples() -> list[tuple[str, str]]:
     """Each with the path of the file in which its first line says that it stands."""
     bodies = [body for document in DOCUMENTS for _, body in FENCE.findall(document.read_text())]
