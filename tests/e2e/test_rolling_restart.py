@@ -65,7 +65,8 @@ def nginx(groups: list[ServedApi], tmp_path: Path) -> Iterator[NginxServer]:
 def sign_up(client: httpx.Client) -> str:
     """Returns the address of the new account, under whose name the client goes on."""
     email = f"{uuid4().hex}@example.com"
-    client.post("/auth/register", json={"email": email, **ACCOUNT}).raise_for_status()
+    answer = client.post("/auth/register", json={"email": email, **ACCOUNT})
+    assert answer.status_code == 202, f"{answer.status_code} {answer.text}"
     token = sign_in(client, email).raise_for_status().json()["access_token"]
     client.headers["Authorization"] = f"Bearer {token}"
     return email
@@ -108,7 +109,10 @@ class Load:
 
     def __enter__(self) -> Self:
         clients = [self._stack.enter_context(self._nginx.client()) for _ in self._acts]
-        emails = [sign_up(client) for client in clients]
+        try:
+            emails = [sign_up(client) for client in clients]
+        except (AssertionError, httpx.HTTPError) as error:
+            raise AssertionError(f"{error!r}\n{self._nginx.log()}") from error
         threads = self._stack.enter_context(ThreadPoolExecutor(len(clients)))
         self._running = [threads.submit(self._repeat, *each) for each in zip(self._acts, clients, emails, strict=True)]
         return self
