@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,3 +134,18 @@ def test_a_worker_that_is_stopped_ends_cleanly_and_at_once(live_database: URL, s
 
     assert worker.stop() == 0
     assert "Traceback" not in worker.log.read_text()
+
+
+def test_a_worker_that_waits_for_its_tables_obeys_a_stop(live_database: URL, tmp_path: Path) -> None:
+    AlembicCommands(alchemy_config(live_database)).downgrade("base")
+    worker = LiveWorker(live_database, log=tmp_path / "log")
+    try:
+        worker.run(sys.executable, "-m", "litestar", "worker")
+        wait_until(lambda: "run `database upgrade`" in worker.log.read_text(), seconds=30, what=worker.log.read_text)
+        worker.tell_to_stop()
+
+        assert worker.exit_code(seconds=15) == 0
+        assert "worker started" not in worker.log.read_text()
+        assert "Traceback" not in worker.log.read_text()
+    finally:
+        worker.stop()

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from litestar import Controller, Response, get
 from litestar.datastructures import State
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
@@ -15,7 +13,6 @@ from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.db.metadata import MIGRATIONS, VERSION_TABLE
 from app.lib.access.guards import public
 from app.lib.cache.cache import Cache
 from app.lib.events import EventFeed
@@ -23,6 +20,7 @@ from app.lib.routing import get as read
 from app.lib.schema import Schema
 from app.server.authentication import MAX_LAG
 from app.server.rate_limits import RateLimiter
+from app.server.revisions import Revisions
 
 PATIENCE = 2.5
 """Seconds for all checks together; a load balancer should hear within three."""
@@ -82,9 +80,7 @@ class Readiness:
         )
         self._feeds = feeds
         self._in_redis = in_redis
-        revisions = ScriptDirectory(str(MIGRATIONS))
-        self._heads = set(revisions.get_heads())
-        self._known = {script.revision for script in revisions.walk_revisions()}
+        self._revisions = Revisions()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keel-health")
         self._check: asyncio.Task[dict[str, str]] | None = None
 
@@ -108,23 +104,18 @@ class Readiness:
     def _ask(self) -> dict[str, str]:
         try:
             with self._engine.connect() as connection:
-                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-                applied = set(context.get_current_heads())
+                lack = self._revisions.lack(connection)
         except SQLAlchemyError as error:
             logger.warning("not ready: database: %s", type(error).__name__)
             return {"database": "unavailable"}
         checks = {
             "database": "ok",
-            "migrations": "ok" if self._suits(applied) else "run `database upgrade`",
+            "migrations": lack or "ok",
             **{name: "ok" if feed.lag < MAX_LAG else "not connected" for name, feed in self._feeds.items()},
         }
         if self._in_redis:
             checks["redis"] = "ok" if all(user.is_available for user in self._in_redis) else "unavailable"
         return checks
-
-    def _suits(self, applied: set[str]) -> bool:
-        """Tables of a newer version do, too: they are there before its code is, and until then this one serves."""
-        return applied == self._heads or not applied <= self._known
 
 
 class HealthController(Controller):

@@ -24,6 +24,7 @@ from app.lib.settings import Settings
 from app.lib.tracing import Traces, trace_statements
 from app.server.metrics.metrics import Metrics
 from app.server.resources import job_resources
+from app.server.revisions import Revisions
 
 JOB_MODULES = [
     accounts,
@@ -71,6 +72,7 @@ def build_worker(
     )
     if traces:
         trace_statements(database.engine, traces)
+    revisions = Revisions()
     return JobWorker(
         url,
         jobs,
@@ -78,6 +80,7 @@ def build_worker(
         resources=job_resources(settings),
         concurrency=concurrency,
         grace=grace,
+        lacks=lambda session: revisions.lack(session.connection()),
         observe=metrics.note_job if metrics else None,
         traces=traces,
     )

@@ -182,14 +182,15 @@ class Bench:
 class RunningWorker:
     """A worker in a thread of this process, so that the test can look into it."""
 
-    def __init__(self, worker: JobWorker) -> None:
+    def __init__(self, worker: JobWorker, *, starts: bool = True) -> None:
         self.worker = worker
         worker.SIGNALS = []  # only a process's main thread may handle signals
         self._loop = asyncio.new_event_loop()
         self.all_ended: bool | None = None
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
-        wait_until(lambda: bool(worker.tasks), seconds=10, what="the worker to start")
+        if starts:
+            wait_until(lambda: bool(worker.tasks), seconds=10, what="the worker to start")
 
     def stop(self) -> None:
         if self._thread.is_alive():

@@ -49,6 +49,11 @@ class JobQueue(PostgresQueue):
         async with self.pool.connection() as connection:
             await connection.execute("SELECT 1 FROM saq_jobs LIMIT 0")
 
+    async def disconnect(self) -> None:
+        """Also when connecting has not come to its end."""
+        await super().disconnect()
+        await self.pool.close()
+
     async def _update(self, job: saq.Job, status: saq.Status | None = None, **kwargs: Any) -> None:
         """Only `_dequeue` still comes here, holding the lock on the row."""
         job.attempts += 1

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.lib.db.database import Database
 from app.lib.db.service import BATCH
 from app.lib.jobs import ledger
-from app.lib.jobs.bookkeeping import DATABASE_ERRORS, Bookkeeping
+from app.lib.jobs.bookkeeping import DATABASE_ERRORS, RECONNECT_SECONDS, Bookkeeping
 from app.lib.jobs.broker import HEARTBEAT, enqueue_at
 from app.lib.jobs.declaration import Job
 from app.lib.jobs.queue import JobQueue
@@ -38,7 +38,8 @@ class JobWorker(Worker[Any]):
     """Takes as many jobs at once as it has threads, and its database has that many connections and one more.
 
     `grace` is how many seconds running jobs have left when it is stopped; those that need longer go back to the
-    queue. Any number of workers may run, on any machines whose clocks agree within a few seconds.
+    queue. Any number of workers may run, on any machines whose clocks agree within a few seconds. `lacks` says what its
+    jobs need and the database does not have yet; no job is taken before it says "".
     """
 
     SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -54,6 +55,7 @@ class JobWorker(Worker[Any]):
         resources: Mapping[type[Any], Any],
         concurrency: int,
         grace: float,
+        lacks: Callable[[Session], str] | None = None,
         observe: JobObserver | None = None,
         traces: Traces | None = None,
     ) -> None:
@@ -75,20 +77,23 @@ class JobWorker(Worker[Any]):
         self.pool = self.runner.threads
         self._periodic = [(job, job.cron) for job in jobs if job.cron]
         self._grace = grace
+        self._lacks = lacks
         self._running: dict[asyncio.Task[Any], saq.Job] = {}
         self._plan_at = self._clean_at = 0.0
 
     async def serve(self) -> bool:
         """Until it is told to stop. False when a thread still runs, because its job did not end in time."""
-        await self._until_connected()
+        for signum in self.SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(signum, self.event.set)
         try:
-            await self.start()
+            await self._until_complete()
+            await self._until_connected()
+            await (self.stop() if self.event.is_set() else self.start())
         finally:
             await self.queue.disconnect()
         return not self._running
 
     async def _announce(self, _: Any) -> None:
-        """Only now do signals stop it in order."""
         logger.info("worker started", concurrency=self.concurrency)
 
     async def process(self) -> bool:
@@ -167,8 +172,18 @@ class JobWorker(Worker[Any]):
                 pass
         return taken
 
+    async def _until_complete(self) -> None:
+        """Jobs upon tables that a migration has yet to make would use up their attempts."""
+        said = ""
+        while self._lacks and not self.event.is_set() and (lack := await self.bookkeeping.keep(self._lacks)) != "":
+            if lack and lack != said:
+                logger.warning("worker waits and takes no job", until=lack)
+                said = lack
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.event.wait(), RECONNECT_SECONDS)
+
     async def _until_connected(self) -> None:
-        while True:
+        while not self.event.is_set():
             try:
                 await self.queue.connect()
             except DATABASE_ERRORS as error:

@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
-from app.db.metadata import VERSION_TABLE
 from app.server.backups.archives import load, refuse_differences
 from app.server.backups.files import Manifest, new_file, seal, unseal
 from app.server.backups.programs import BackupError, ClientProgram
 from app.server.backups.table_sums import TableSum, qualified, sequences_of, sums_of
 from app.server.commands.progress import Report
+from app.server.revisions import applied_revisions
 
 LOCK_PATIENCE = 30
 """Seconds that pg_dump waits for a table that a migration, perhaps, keeps to itself."""
@@ -65,9 +64,7 @@ class Backups:
         snapshot = connection.scalars(text("SELECT pg_export_snapshot()")).one()
         db_schema = current_schema(connection)
         server = major_of(connection)
-        revisions = list(
-            MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
-        )
+        revisions = applied_revisions(connection)
         if not revisions:
             raise BackupError(f"{where(self._engine)} has no tables of Keel in it: nothing to back up.")
         pg_dump = ClientProgram.find("pg_dump", at_least=server)

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from app.db.metadata import MIGRATIONS
 from app.lib.storage import Storage
 from app.server.backups.archives import load, refuse_differences
 from app.server.backups.backups import current_schema, major_of, where
@@ -20,6 +18,7 @@ from app.server.backups.programs import BackupError
 from app.server.backups.restored_state import Aftermath, Wishes, missing_blobs, put_right, record, remember
 from app.server.backups.table_sums import qualified
 from app.server.commands.progress import Report
+from app.server.revisions import Revisions, Tables
 
 MAINTENANCE = "postgres"
 """The database from which another one is made."""
@@ -136,11 +135,10 @@ class Restoration:
     @property
     def is_older(self) -> bool:
         """The code wants newer tables than these."""
-        return set(self.manifest.revisions) != set(ScriptDirectory(str(MIGRATIONS)).get_heads())
+        return Revisions().compare(self.manifest.revisions) is Tables.OLDER
 
     def _refuse_unknown_revision(self) -> None:
-        known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-        if unknown := set(self.manifest.revisions) - known:
+        if unknown := set(self.manifest.revisions) - Revisions().known:
             raise BackupError(
                 f"This backup has the tables of revision {', '.join(sorted(unknown))}, which this version of Keel does "
                 f"not know: restore it with Keel {self.manifest.keel} or newer."

@@ -3,19 +3,17 @@
 import time
 from collections.abc import Iterator
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from msgspec import Struct
 from sqlalchemy import URL, Connection, Row, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from app.db.metadata import MIGRATIONS, VERSION_TABLE
 from app.domain.users.services import UserService
 from app.lib.db.database import create_pool, reason_of
 from app.lib.settings import Settings
 from app.server.doctor.findings import Finding, Level, fault, fine, one_line, warning
 from app.server.doctor.jobs import job_findings
+from app.server.revisions import Revisions, Tables, applied_revisions
 
 OLDEST = 15
 """Of PostgreSQL: the first with the unique indexes that the policy needs (NULLS NOT DISTINCT)."""
@@ -164,14 +162,12 @@ def _connections(facts: Row[tuple[object, ...]], settings: Settings, load: Load)
 
 
 def _migrations(connection: Connection) -> Finding:
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    applied, heads = set(context.get_current_heads()), set(scripts.get_heads())
-    known = {revision.revision for revision in scripts.walk_revisions()}
-    shown = ", ".join(sorted(applied)) or "none"
-    if applied == heads:
+    revisions, applied = Revisions(), applied_revisions(connection)
+    shown = ", ".join(applied) or "none"
+    tables = revisions.compare(applied)
+    if tables is Tables.CURRENT:
         return fine("migrations", f"The tables are those of this version ({shown}).")
-    if applied - known:
+    if tables is Tables.NEWER:
         return warning(
             "migrations",
             f"The tables are those of a newer version ({shown}), upon which this one serves during an upgrade.",
@@ -179,7 +175,7 @@ def _migrations(connection: Connection) -> Finding:
         )
     return fault(
         "migrations",
-        f"Migrations are missing: {shown} is applied, {', '.join(sorted(heads))} is the newest.",
+        f"Migrations are missing: {shown} is applied, {', '.join(sorted(revisions.heads))} is the newest.",
         "Run `litestar database upgrade --no-prompt`.",
     )
 
