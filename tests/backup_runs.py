@@ -39,7 +39,8 @@ class Operator:
     """Somebody at the command line of one database."""
 
     def __init__(self, url: URL, settings: Settings) -> None:
-        self._given = {"ours": DatabaseCommands(create_engine(url, poolclass=NullPool), settings)}
+        self.engine = create_engine(url, poolclass=NullPool)
+        self._given = {"ours": DatabaseCommands(self.engine, settings)}
 
     def back_up(self, file: Path, *options: str) -> Ended:
         return self._run(backup, str(file), *options)

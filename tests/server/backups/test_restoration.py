@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.orm import Session
 
 from app.lib.settings import Settings
@@ -31,7 +31,7 @@ from tests.live import wait_until
 pytestmark = pytest.mark.e2e
 AGAIN = ("--clean", "--yes")
 KILL_OTHERS = text("""
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """)
 
@@ -214,3 +214,21 @@ def test_a_database_that_was_made_for_nothing_is_gone_again(
     file.write_bytes(original)
     assert operator.restore(file).code == 0
     assert content(missing)[0]["users"] == content(url)[0]["users"]
+
+
+def test_a_database_that_was_made_stays_when_what_became_of_its_rows_is_not_known(
+    url: URL, settings: Settings, file: Path
+) -> None:
+    missing = url.set(database=f"new_{uuid4().hex}")
+    operator = Operator(missing, settings)
+
+    def cut_off(_: Connection) -> None:
+        with fresh(missing) as connection:
+            connection.execute(KILL_OTHERS)
+
+    event.listen(operator.engine, "commit", cut_off)
+    ended = operator.restore(file)
+
+    assert ended.code == 1
+    assert "whether the backup is restored is not known" in ended.said
+    assert missing.database in databases(url)

@@ -76,12 +76,13 @@ class Restoration:
         self._engine = engine
         self._path = path
         self._report = report
+        self._may_be_done = False
         self.manifest = unseal(path, report)
         self._refuse_unknown_revision()
 
     @contextmanager
     def database(self) -> Iterator[None]:
-        """There is one inside; if it had to be made and nothing came of it, it is gone again."""
+        """There is one inside; if it had to be made and certainly nothing came of it, it is gone again."""
         name = str(self._engine.url.database)
         maintenance = create_engine(self._engine.url.set(database=MAINTENANCE), poolclass=NullPool)
         if not self._is_missing():
@@ -100,7 +101,8 @@ class Restoration:
             try:
                 yield
             except BaseException:
-                connection.execute(text(f"DROP DATABASE {quoted} WITH (FORCE)"))
+                if not self._may_be_done:
+                    connection.execute(text(f"DROP DATABASE {quoted} WITH (FORCE)"))
                 raise
 
     def replaced(self) -> Replaced | None:
@@ -180,6 +182,7 @@ class Restoration:
                         raise
                 time.sleep(LOCK_PAUSE)
             yield connection
+            self._may_be_done = True
             try:
                 connection.commit()
             except (DBAPIError, KeyboardInterrupt) as error:
