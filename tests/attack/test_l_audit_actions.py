@@ -230,7 +230,7 @@ ACTS: dict[Action, Act] = {
 }
 
 
-AT_THE_COMMAND_LINE = {Action.DATABASE_RESTORED}
+AT_THE_COMMAND_LINE = {Action.DATABASE_BACKED_UP, Action.DATABASE_RESTORED}
 """Nobody does these through HTTP: tests/e2e/test_backups.py."""
 
 

@@ -62,6 +62,17 @@ def test_only_its_owner_can_read_it_and_it_replaces_nothing_unasked(operator: Op
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_audit_log_says_where_the_copy_went(url: URL, operator: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    assert operator.back_up(file, "--no-verify").code == 0
+
+    newest = text("SELECT action, subject_id, source, details FROM audit_events ORDER BY created_at DESC LIMIT 1")
+    with fresh(url) as connection:
+        action, subject, source, details = connection.execute(newest).one()
+    assert (action, subject, source) == ("database.backed_up", url.database, "command line")
+    assert (details["file"], details["is_verified"]) == (str(file), False)
+
+
 def test_a_place_that_cannot_be_written_is_one_line(operator: Operator, tmp_path: Path) -> None:
     assert "is a directory: name a file in it." in operator.back_up(tmp_path).said
     ended = operator.back_up(tmp_path / "nothing" / "backup")
@@ -75,7 +86,9 @@ def test_whoever_may_not_verify_hears_it_before_anything_is_done(
 
     assert "CREATEDB`, or say --no-verify." in operator.back_up(tmp_path / "backup").said
     assert list(tmp_path.iterdir()) == []
-    assert operator.back_up(tmp_path / "backup", "--no-verify").code == 0
+    ended = operator.back_up(tmp_path / "backup", "--no-verify")
+    assert ended.code == 0
+    assert "The audit log does not have it: permission denied for table audit_events." in ended.said
 
 
 def test_a_database_without_tables_is_no_backup(url: URL, settings: Settings, tmp_path: Path) -> None:

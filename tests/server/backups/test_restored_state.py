@@ -128,3 +128,18 @@ def test_a_backup_of_an_older_version_is_upgraded_afterwards(
     commands.upgrade()
     with fresh(live_database) as connection:
         assert connection.scalar(text("SELECT count(*) FROM posts")) == 0
+
+
+def test_the_audit_log_has_the_restoration_of_an_older_version_that_had_one(
+    live_database: URL, settings: Settings, tmp_path: Path
+) -> None:
+    operator, commands = Operator(live_database, settings), AlembicCommands(alchemy_config(live_database))
+    commands.downgrade("0010")
+    assert operator.back_up(tmp_path / "old", "--no-verify").code == 0
+    commands.upgrade()
+
+    assert operator.restore(tmp_path / "old", *AGAIN).code == 0
+
+    with fresh(live_database) as connection:
+        recorded = connection.scalars(text("SELECT action FROM audit_events ORDER BY created_at")).all()
+    assert recorded == ["database.backed_up", "database.restored"]

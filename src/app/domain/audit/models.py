@@ -55,6 +55,7 @@ class Action(StrEnum):
     JOB_RETRIED = "job.retried"
     JOB_ABORTED = "job.aborted"
     ACCESS_DENIED = "access.denied"
+    DATABASE_BACKED_UP = "database.backed_up"
     DATABASE_RESTORED = "database.restored"
 
 

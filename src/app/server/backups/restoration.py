@@ -12,10 +12,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from app.lib.storage import Storage
 from app.server.backups.archives import load, refuse_differences
+from app.server.backups.audit_trail import record_restoration
 from app.server.backups.backups import current_schema, major_of, where
 from app.server.backups.files import unseal
 from app.server.backups.programs import BackupError
-from app.server.backups.restored_state import Aftermath, Wishes, missing_blobs, put_right, record, remember
+from app.server.backups.restored_state import Aftermath, Wishes, missing_blobs, put_right, remember
 from app.server.backups.table_sums import qualified
 from app.server.commands.progress import Report
 from app.server.revisions import Revisions, Tables
@@ -124,8 +125,7 @@ class Restoration:
             load(connection, self._path, self.manifest, with_privileges=wishes.with_privileges, report=self._report)
             refuse_differences(connection, self.manifest, self._report)
             aftermath = put_right(connection, self.manifest, memory, wishes)
-            if not self.is_older:
-                record(connection, self.manifest, wishes)
+            record_restoration(connection, self.manifest, wishes)
             connection.execute(text("ANALYZE"))
         return aftermath
 

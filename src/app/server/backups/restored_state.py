@@ -21,8 +21,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.domain.api_keys.models import ApiKey
-from app.domain.audit.models import Action
-from app.domain.audit.services import AuditService
 from app.domain.files.jobs import identity_of, stored_tables
 from app.domain.files.models import DatabaseIdentity
 from app.domain.sessions.models import UserSession
@@ -194,14 +192,6 @@ def _bring_back(connection: Connection, table: str, *, where: str = "true") -> i
     both = ", ".join(connection.scalars(columns, {"table": table, "remembered": f"remembered_{table}"}))
     rows = f"SELECT {both} FROM remembered_{table} WHERE {where}"  # noqa: S608  (our own words, and quoted names)
     return connection.execute(text(f"INSERT INTO {table} ({both}) {rows} ON CONFLICT DO NOTHING")).rowcount
-
-
-def record(connection: Connection, manifest: Manifest, wishes: Wishes) -> None:
-    """In the audit log, whose tables are those that this version of Keel knows."""
-    with Session(connection, join_transaction_mode="create_savepoint") as session:
-        details = {"made_at": manifest.made_at, "keeps_sessions": wishes.keeps_sessions, "is_copy": wishes.is_copy}
-        AuditService(session).record(Action.DATABASE_RESTORED, subject=("database", manifest.database), details=details)
-        session.commit()
 
 
 def _tell(connection: Connection, memory: Memory, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.lib.settings import Settings
 from app.lib.storage import Storage, StorageUnavailableError
+from app.server.backups.audit_trail import record_backup
 from app.server.backups.backups import Backups, where
 from app.server.backups.files import Manifest
 from app.server.backups.programs import BackupError
@@ -59,8 +60,17 @@ def backup(given: Given, file: Path, *, overwrite: bool, verify: bool) -> None:
         made = Backups(engine, version=settings.version).back_up(
             file.absolute(), overwrite=overwrite, is_verified=verify, report=report
         )
+    _record(engine, made, file.absolute(), is_verified=verify)
     verified = "restored into an empty database and compared" if verify else "not verified"
     click.echo(f"{file}: {len(made.tables)} tables, {made.rows} rows, revision {_revision(made)}, {verified}.")
+
+
+def _record(engine: Engine, made: Manifest, file: Path, *, is_verified: bool) -> None:
+    """There is a backup, also of a database that cannot be written to any more."""
+    try:
+        record_backup(engine, made, file, is_verified=is_verified)
+    except DBAPIError as error:
+        click.echo(f"The audit log does not have it: {_words_of(error.orig)}.", err=True)
 
 
 @click.command()
