@@ -136,4 +136,10 @@ def test_the_application_starts_after_the_migrations_and_files_are_shared() -> N
         assert services[name]["volumes"] == ["files:/var/lib/keel/files"]
         assert services[name]["restart"] == "unless-stopped"
     assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
-    assert "10001 --group 10001 /var/lib/keel/files" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_store_is_not_healthy_before_it_listens_to_others() -> None:
+    """While it makes its database, the image has a server that listens on the Unix socket alone."""
+    check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
+
+    assert check[:4] == ["CMD", "pg_isready", "--host", "127.0.0.1"]
