@@ -138,6 +138,23 @@ def test_the_application_starts_after_the_migrations_and_files_are_shared() -> N
     assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
 
 
+@pytest.mark.parametrize("stage", ["production", "development"])
+def test_the_volume_of_files_belongs_to_who_writes_to_it(stage: str) -> None:
+    """A volume that is mounted for the first time takes over whose the directory in the image is."""
+    built = stages(DEPLOY / "Dockerfile")[stage]
+    user, _, group = built.last("USER").partition(":")
+    made = [each for each in built.all("RUN") if each.startswith(f"install --directory --owner {user} --group {group}")]
+
+    assert "/var/lib/keel/files" in {word for each in made for word in each.split()}
+
+
+def test_development_has_volumes_of_its_own() -> None:
+    development = yaml.safe_load((DEPLOY / "compose.development.yaml").read_text())
+
+    assert development["name"] == "keel-development" != COMPOSE["name"]
+    assert not any("name" in (volume or {}) for volume in COMPOSE["volumes"].values())
+
+
 def test_the_store_is_not_healthy_before_it_listens_to_others() -> None:
     """While it makes its database, the image has a server that listens on the Unix socket alone."""
     check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
