@@ -13,6 +13,7 @@ import yaml
 from app.lib.settings import CHECKOUT, Settings
 from app.server.commands.jobs import GRACE
 from app.server.commands.serve import DRAIN
+from app.server.doctor.database import Load
 from app.server.envelope import longest_request
 from tests.dockerfile import stages
 
@@ -20,10 +21,12 @@ pytestmark = pytest.mark.unit
 
 DEPLOY = CHECKOUT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+CONNECTIONS = 97
+"""What PostgreSQL allows where nobody has changed it, without those for superusers."""
 OURS = ("migrate", "api", "worker")
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?])?([^}]*)\}")
 SCHEMAS = files("check_jsonschema") / "builtin_schemas" / "vendor"
-OF_COMPOSE = {"KEEL_TAG", "KEEL_PORT", "OWNER_PASSWORD"}
+OF_COMPOSE = {"KEEL_TAG", "KEEL_PORT", "KEEL_PROCESSES", "OWNER_PASSWORD"}
 
 
 def texts(value: Any) -> list[str]:
@@ -153,6 +156,14 @@ def test_development_has_volumes_of_its_own() -> None:
 
     assert development["name"] == "keel-development" != COMPOSE["name"]
     assert not any("name" in (volume or {}) for volume in COMPOSE["volumes"].values())
+
+
+def test_its_processes_open_fewer_connections_than_the_store_allows(settings: Settings) -> None:
+    _, option, processes = COMPOSE["services"]["api"]["command"]
+    [(variable, _, default)] = VARIABLE.findall(processes)
+
+    assert (option, variable) == ("--workers", "KEEL_PROCESSES")
+    assert Load(processes=int(default), workers=1).connections(settings) <= CONNECTIONS
 
 
 def test_the_store_is_not_healthy_before_it_listens_to_others() -> None:

@@ -3,12 +3,14 @@
 import re
 import shlex
 from collections import defaultdict
+from string import Template
 
 import pytest
 
 from app.lib.settings import CHECKOUT, Settings
 from app.server.commands.jobs import worker
 from app.server.commands.serve import serve
+from app.server.doctor.database import Load
 from app.server.envelope import longest_request
 
 pytestmark = pytest.mark.unit
@@ -30,13 +32,22 @@ def unit(name: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", ["keel@.service", "keel-worker.service"])
 def test_nobody_is_killed_who_may_still_end_in_order(name: str, settings: Settings) -> None:
     [start], [patience] = unit(name)["ExecStart"], unit(name)["TimeoutStopSec"]
-    _, command, *options = shlex.split(start)
+    default = dict(each.split("=", 1) for each in unit(name)["Environment"])
+    _, command, *options = shlex.split(Template(start).safe_substitute(default))
 
     context = {"serve": serve, "worker": worker}[command].make_context(command, options)
 
     needed = context.params.get("drain", 0) + (context.params["grace"] or longest_request(settings))
     assert int(patience) > needed
     assert unit(name)["KillMode"] == ["mixed"]
+
+
+def test_both_groups_and_the_worker_open_fewer_connections_than_postgresql_allows(settings: Settings) -> None:
+    [start] = unit("keel@.service")["ExecStart"]
+    [processes] = [each for each in unit("keel@.service")["Environment"] if each.startswith("KEEL_PROCESSES=")]
+
+    assert "--workers ${KEEL_PROCESSES}" in start
+    assert Load(processes=2 * int(processes.partition("=")[2]), workers=1).connections(settings) <= 97
 
 
 def test_nginx_goes_to_the_sockets_of_the_two_groups() -> None:

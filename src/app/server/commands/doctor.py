@@ -20,9 +20,11 @@ fail_on = click.option(
 
 @click.command()
 @click.option(
-    "--processes", type=click.IntRange(1), help="Of the API.  [default: 1; in production, as `serve` has them]"
+    "--processes",
+    type=click.IntRange(1),
+    help="Of the API, in all groups, on all machines.  [default: 1; in production, as one `serve` has them here]",
 )
-@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Workers that run jobs.")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="That run jobs, on all machines.")
 @fail_on
 @json_option
 def doctor(app: Litestar, processes: int | None, workers: int, fail_on: str, *, as_json: bool) -> None:
