@@ -32,9 +32,13 @@ class Process:
         """As `server.figures` has them."""
         return [(metrics.PROCESSES, ("api",), 1), (metrics.FEED_LAG, ("events",), self._lag)]
 
-    def serve(self, *, status: int = 200) -> None:
+    def count(self) -> None:
+        """As a request does: nobody is told yet."""
         self.counted.begin_request()
-        self.counted.end_request("GET", "/items", status, 0.02)
+        self.counted.end_request("GET", "/items", 200, 0.02)
+
+    def serve(self) -> None:
+        self.count()
         self.exchange.publish()
 
     def end(self) -> None:
@@ -72,6 +76,26 @@ def test_counters_and_gauges_are_added_up_and_of_a_lag_the_longest_counts(tmp_pa
         assert process.seen["keel_event_feed_lag_seconds,events"] == 7.0
 
 
+def test_counters_never_go_down_whichever_process_answers(tmp_path: Path) -> None:
+    one, other = Process(tmp_path), Process(tmp_path)
+    one.serve()
+    one.count()
+    other.count()
+
+    assert [requests(process.seen) for process in (one, other, one)] == [2, 3, 3]
+
+
+def test_what_is_published_after_the_end_counts_nothing_twice(tmp_path: Path) -> None:
+    stays, goes = Process(tmp_path), Process(tmp_path)
+    goes.serve()
+    goes.end()
+    assert requests(stays.seen) == 1
+
+    goes.exchange.publish()
+
+    assert requests(stays.seen) == 1
+
+
 @pytest.mark.parametrize("end", [Process.die, Process.end], ids=["killed", "in order"])
 def test_of_a_process_that_has_ended_the_counters_stay_and_the_gauges_go(
     end: Callable[[Process], None], tmp_path: Path
@@ -94,7 +118,12 @@ def test_a_hundred_processes_leave_no_more_behind_than_one(tmp_path: Path) -> No
     seen = stays.seen
 
     assert requests(seen) == 100
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".alive", ".figures"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
+        "",
+        ".alive",
+        ".figures",
+        ".figures",
+    ]  # the sums, and its own
 
 
 def test_the_first_process_starts_from_nothing(tmp_path: Path) -> None:
@@ -127,11 +156,12 @@ def test_a_full_disk_is_said_once_and_costs_nothing_but_news(
         other.serve()
         other.serve()
 
+        assert requests(process.seen) == requests(other.seen) == 1
     assert requests(process.seen) == 1
-    assert requests(other.seen) == 3
+    assert requests(other.seen) == requests(process.seen) == 3
     assert [record.getMessage() for record in caplog.records] == [
         f"metrics cannot be written to {tmp_path}: No space left on device"
-    ]
+    ] * 2  # each process says it
 
 
 def test_a_scrape_on_a_full_disk_still_counts_the_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

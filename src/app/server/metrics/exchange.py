@@ -5,6 +5,7 @@ import fcntl
 import logging
 import operator
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class MetricsExchange(Collector):
         self._name = uuid4().hex
         self._alive: int | None = None
         self._is_failing = False
+        self._publishing = threading.Lock()
 
     def join(self) -> None:
         """The first process clears away what an earlier run has left. Raises OSError."""
@@ -55,9 +57,11 @@ class MetricsExchange(Collector):
             fcntl.flock(self._alive, fcntl.LOCK_EX)
 
     def publish(self) -> None:
-        """For the others, who read what is at most that old. On a full disk it stays as it was."""
+        """For whoever answers. On a full disk it stays as it was; after the end, too."""
         try:
-            self._write(self._name, Snapshot(self._counted.rows()))
+            with self._publishing:  # an older snapshot must not come to lie upon a newer one
+                if self._alive is not None:
+                    self._write(self._name, Snapshot(self._counted.rows()))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
@@ -66,20 +70,23 @@ class MetricsExchange(Collector):
 
     def leave(self) -> None:
         """What was published stays, save for the gauges."""
-        if self._alive is not None:
-            os.close(self._alive)
-            self._alive = None
+        with self._publishing:
+            if self._alive is not None:
+                os.close(self._alive)
+                self._alive = None
 
     def collect(self) -> Iterator[Metric]:
-        """This process as it is now, the others as they were when they last published."""
+        """What each process has published, this one just now. Nothing else counts, not even what it knows better of
+        itself: whichever answers next would not know it, and a counter that goes down is one that began anew."""
+        self.publish()
         with self._alone():
-            others = {path.stem for path in self._files()} - {self._name}
-            gone = {name for name in others - {ENDED} if not _is_alive(self._path(name, "alive"))}
+            names = {path.stem for path in self._files()} - {ENDED}
+            gone = {name for name in names - {self._name} if not _is_alive(self._path(name, "alive"))}
             past = _together([_lasting(each) for each in self._read(gone | {ENDED})])
-            snapshots = [Snapshot(self._counted.rows()), past, *self._read(others - gone - {ENDED})]
+            living = self._read(names - gone)
             if gone:
                 self._bury(gone, past)
-        rows = _together(snapshots).rows
+        rows = _together([past, *living]).rows
         return iter([metric_of(family, rows.get(name, ())) for name, family in FAMILIES.items()])
 
     def _bury(self, gone: Iterable[str], past: Snapshot) -> None:
