@@ -35,20 +35,21 @@ class QueueProbe:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + QUEUE_SECONDS
-        self._found = None
         try:
             with Session(self._engine) as session:
                 self._found = queue_figures(session)
         except SQLAlchemyError:
+            self._found = None
             self._engine.dispose()  # the feeds say it in the log
 
     def figures(self) -> Iterator[Figure]:
-        """None while the database is away."""
-        if self._found:
-            for state, jobs in self._found.by_state.items():
+        """As it was at the last look. None while the database is away."""
+        found = self._found  # another thread may look meanwhile
+        if found:
+            for state, jobs in found.by_state.items():
                 yield metrics.QUEUE, (state,), jobs
-            yield metrics.QUEUE_OLDEST, (), self._found.oldest
-            yield metrics.JOB_WORKERS, (), self._found.workers
+            yield metrics.QUEUE_OLDEST, (), found.oldest
+            yield metrics.JOB_WORKERS, (), found.workers
 
     def close(self) -> None:
         self._engine.dispose()
