@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar
+from litestar.datastructures import State
 from sqlalchemy import URL
 
 from app.lib.admission import Gate
@@ -74,11 +75,7 @@ def running(
         denials = app.state.denials = Denials(app.state.database, app.state)
         try:
             await asyncio.gather(*[asyncio.to_thread(one.start, wait=START_PATIENCE) for one in feeds.values()])
-            with contextlib.ExitStack() as watched:
-                if metrics:
-                    watched.enter_context(api_metrics(metrics, app.state, feeds, url))
-                if tracing:
-                    watched.enter_context(tracing.running())
+            async with _watched(metrics, tracing, app.state, feeds, url):
                 yield
         finally:
             await denials.close()
@@ -91,3 +88,19 @@ def running(
             app.state.database.dispose()
 
     return lifespan
+
+
+@asynccontextmanager
+async def _watched(
+    metrics: Metrics | None, tracing: Tracing | None, state: State, feeds: Mapping[str, EventFeed], url: URL | str
+) -> AsyncIterator[None]:
+    """With metrics and traces, as far as they are wanted. Their end waits for threads, and the event loop must not."""
+    watched = contextlib.ExitStack()
+    try:
+        if metrics:
+            watched.enter_context(api_metrics(metrics, state, feeds, url))
+        if tracing:
+            watched.enter_context(tracing.running())
+        yield
+    finally:
+        await asyncio.to_thread(watched.close)

@@ -3,6 +3,8 @@
 import errno
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,23 @@ def test_a_figure_that_cannot_be_had_is_said_and_the_answer_is_500(
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 500
 
     assert "metrics could not be collected" in caplog.text
+
+
+def test_a_figure_that_is_waited_for_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    is_answered = threading.Event()
+
+    def ask() -> None:
+        is_answered.wait(8)
+
+    stays, goes = Process(tmp_path), Metrics()
+    began = time.monotonic()
+    with serving_metrics(MetricsExchange(tmp_path, goes), host="127.0.0.1", port=free_port(), refresh=ask):
+        goes.begin_request()
+        goes.end_request("GET", "/items", 200, 0.02)
+        [publishing] = [thread for thread in threading.enumerate() if thread.name == "keel-metrics"]
+
+    assert time.monotonic() - began < 5
+    assert requests(stays.seen) == 1
+    is_answered.set()
+    publishing.join()
+    assert requests(stays.seen) == 1

@@ -16,6 +16,7 @@ from app.server.metrics.exchange import MetricsExchange
 
 PUBLISH_SECONDS = 2.0
 CLIENT_SECONDS = 5.0
+END_SECONDS = 1.0
 CLIENTS = 8
 """At the same time. The port is for the operator's network; this bounds what anybody else there can take up."""
 
@@ -61,7 +62,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 @contextlib.contextmanager
 def serving_metrics(exchange: MetricsExchange, *, host: str, port: int, refresh: Callable[[], None]) -> Iterator[None]:
-    """Until the block ends. `refresh` runs in a thread before each publication.
+    """Until the block ends, whose end may take two seconds. `refresh` runs in a thread before each publication.
 
     A machine that does not let us has no metrics, and says so: the application goes on.
     """
@@ -87,8 +88,8 @@ def serving_metrics(exchange: MetricsExchange, *, host: str, port: int, refresh:
         if server:
             server.shutdown()
             server.server_close()
-        threads[0].join()
-        _publish(exchange, lambda: None)  # a database that is away must not hold up the end
+        threads[0].join(END_SECONDS)  # it may wait for a database that is away: then it is left behind
+        _publish(exchange, lambda: None)
         exchange.leave()
 
 
