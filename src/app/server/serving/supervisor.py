@@ -3,6 +3,7 @@
 A process of its own, which imports nothing of the application: all others are forked from it.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -98,7 +99,9 @@ class Supervisor(MPServer):
             self._socket.unlink(missing_ok=True)
             self.bind_uds = None  # the next server may have its own there before this one ends
         for worker in self.wrks:
-            os.kill(worker.inner.pid, DRAIN_SIGNAL)
+            if worker.inner.is_alive():  # the number of one that has ended may be another's by now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, DRAIN_SIGNAL)
 
     def _excuse_those_who_ended(self) -> None:
         """A terminal tells all processes of a stop, and some service managers do."""
