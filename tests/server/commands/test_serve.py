@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from litestar import Litestar
 
 from app.lib.settings import Settings
 from app.server.commands.serve import plan
 from app.server.envelope import BODY_SECONDS, SLOWEST_BODY
 from app.server.serving.listening import ListenError
 from app.server.serving.processors import usable_processors
+from tests.command_line import CommandLine
 
 pytestmark = pytest.mark.unit
 
@@ -40,6 +42,26 @@ def test_it_has_as_many_processes_as_processors_and_as_much_grace_as_the_slowest
 def test_a_taken_port_is_refused(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ListenError, match="already in use"):
         plan(settings, port=taken.getsockname()[1])
+
+
+def test_the_port_of_the_metrics_is_refused(settings: Settings) -> None:
+    watched = settings.model_copy(update={"metrics_port": 9100})
+
+    with pytest.raises(ListenError, match="it is METRICS_PORT"):
+        plan(watched, port=9100)
+
+
+def test_up_refuses_the_port_of_the_metrics(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = settings.model_copy(update={"metrics_port": 9100})
+    monkeypatch.setattr("app.server.commands.up.get_settings", lambda: watched)
+    monkeypatch.setattr("app.server.commands.up._stop_on_signals", lambda: None)
+    monkeypatch.setenv("PUBLIC_URL", "")  # it sets it
+    app = Litestar(openapi_config=None, logging_config=None)
+
+    ended = CommandLine(app).run("up", "--port", "9100")
+
+    assert ended.exit_code == 1
+    assert ended.stdout == "Error: Cannot listen on port 9100: it is METRICS_PORT. Choose another with --port.\n"
 
 
 def test_a_socket_on_which_another_server_listens_is_refused(settings: Settings, server: socket.socket) -> None:

@@ -8,7 +8,7 @@ from litestar import Litestar
 
 from app.lib.settings import Settings
 from app.server.envelope import longest_request
-from app.server.serving.listening import ListenError, clear_socket, refuse_taken_port
+from app.server.serving.listening import ListenError, clear_socket, refuse_port_of_metrics, refuse_taken_port
 from app.server.serving.processors import usable_processors
 from app.server.serving.supervisor import Serving, become
 
@@ -51,11 +51,12 @@ def plan(
     drain: float = DRAIN,
     grace: int | None = None,
 ) -> Serving:
-    """Raises ListenError when the place is taken."""
+    """Raises ListenError when the place is taken, or is that of the metrics."""
     host, port = host or settings.host, port or settings.port
     if socket:
         clear_socket(socket.absolute())
     else:
+        refuse_port_of_metrics(port, settings.metrics_port)
         refuse_taken_port(host, port)
     return Serving(
         host=host,

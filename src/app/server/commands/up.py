@@ -26,7 +26,7 @@ from app.lib.errors import ApplicationError
 from app.lib.settings import CHECKOUT, LOOPBACK, Settings, get_settings
 from app.server.postgres.account import PostgresError
 from app.server.postgres.embedded import EmbeddedPostgresPlugin
-from app.server.serving.listening import ListenError, refuse_taken_port
+from app.server.serving.listening import ListenError, refuse_port_of_metrics, refuse_taken_port
 from app.server.serving.processes import ChildProcess, ProcessError
 from app.server.serving.supervisor import Serving
 
@@ -71,6 +71,7 @@ def up(app: Litestar, host: str | None, port: int | None, workers: int) -> None:
     _stop_on_signals()
     try:
         with contextlib.ExitStack() as running:
+            refuse_port_of_metrics(port, settings.metrics_port)
             running.enter_context(_only_one_up(settings.local_dir))
             children = _children(settings, host=host, port=port, workers=workers)
             for child in children:

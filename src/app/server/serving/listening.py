@@ -27,6 +27,12 @@ def refuse_taken_port(host: str, port: int) -> None:
             raise ListenError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port.") from None
 
 
+def refuse_port_of_metrics(port: int, metrics_port: int | None) -> None:
+    """Raises ListenError. As `Settings` does for PORT, but `--port` may be another."""
+    if port == metrics_port:
+        raise ListenError(f"Cannot listen on port {port}: it is METRICS_PORT. Choose another with --port.")
+
+
 def clear_socket(path: Path) -> None:
     """Remove the socket that a killed server left behind. Raises ListenError when one listens there, or it is no
     socket, or there is no such directory."""
