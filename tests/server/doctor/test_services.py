@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from app.lib.db.database import Database
 from app.lib.settings import Settings
-from app.lib.storage import Storage
+from app.lib.storage import OWNER, Storage
 from tests.examined import Found, examined
 from tests.redis_server import RedisServer
 from tests.smtp_server import SmtpServer
@@ -71,6 +71,7 @@ def test_files_of_another_database_are_a_fault(doctor: Examine, database_url: UR
     database.dispose()
     assert (code, found["storage"]["level"]) == (1, "fault")
     assert "belong to another database" in found["storage"]["what"]
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == [OWNER]
 
 
 def test_the_probe_leaves_nothing_behind(doctor: Examine, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `doctor` asks replicas, Redis, the mail server and the storage of files."""
 
+import contextlib
 import smtplib
 import socket
 import ssl
@@ -134,32 +135,35 @@ def _mail_mend(error: Exception) -> str:
 
 
 def storage_findings(settings: Settings, database: Database | None) -> Iterator[Finding]:
-    """A blob is written, read and deleted again, under a name that nothing else can have."""
-    storage, blob_id = Storage.of(settings), uuid4()
+    """A blob is written, read and deleted again, under a name that nothing else can have; but not into a storage of
+    another database."""
+    storage = Storage.of(settings)
     where = settings.storage_url or str(settings.local_dir / "files")
     mend = "Give the account that runs Keel the right to write there, or correct STORAGE_URL (and AWS_* for a bucket)."
     try:
-        storage.put(blob_id, b"keel", media_type="text/plain", disposition="inline")
-        try:
-            is_same = storage.read(blob_id) == b"keel"
-        finally:
-            storage.delete(blob_id)
-    except StorageUnavailableError as error:
-        yield fault("storage", f"{where} cannot be written to: {one_line(error.__cause__)}.", mend)
-        return
-    if not is_same:
-        yield fault("storage", f"{where} gives back something else than what was written.", mend)
-        return
-    yield fine("storage", f"{where} takes files, and gives them back.")
-    if database:
-        yield from _owner(storage, database)
-
-
-def _owner(storage: Storage, database: Database) -> Iterator[Finding]:
-    try:
-        storage.belongs_to(database.write(identity_of))
+        if database:
+            _ask_owner(storage, database)
+        is_same = _gives_back_what_it_is_given(storage)
     except ForeignStorageError:
         mend = "Correct STORAGE_URL or DATABASE_URL; docs/files.md says how a storage is handed over."
         yield fault("storage", "Its files belong to another database: no upload is taken.", mend)
-    except DBAPIError:
-        return
+    except StorageUnavailableError as error:
+        yield fault("storage", f"{where} cannot be written to: {one_line(error.__cause__)}.", mend)
+    else:
+        said = f"{where} gives back something else than what was written."
+        yield fine("storage", f"{where} takes files, and gives them back.") if is_same else fault("storage", said, mend)
+
+
+def _ask_owner(storage: Storage, database: Database) -> None:
+    """Raises ForeignStorageError. Without a database nobody knows: its own line tells of that."""
+    with contextlib.suppress(DBAPIError):
+        storage.belongs_to(database.write(identity_of))
+
+
+def _gives_back_what_it_is_given(storage: Storage) -> bool:
+    blob_id = uuid4()
+    storage.put(blob_id, b"keel", media_type="text/plain", disposition="inline")
+    try:
+        return storage.read(blob_id) == b"keel"
+    finally:
+        storage.delete(blob_id)
