@@ -122,6 +122,15 @@ def test_what_is_unwise_is_a_warning_with_its_mend(
     assert check(doctor(**changes), "--deploy", "--fail-on", "warning")[0] == 1
 
 
+def test_a_format_that_production_would_choose_itself_is_not_asked_for(tmp_path: Path) -> None:
+    chosen = {name: value for name, value in SAFE.items() if name not in {"app_env", "log_format"}}
+    settings = Settings(_env_file=None, local_dir=tmp_path, **chosen)
+
+    _, found = check(Doctor(settings, None, checkout=tmp_path), "--deploy")
+
+    assert [each["check"] for each in found] == ["environment"]
+
+
 def test_outside_production_nothing_is_asked_of_development(doctor: Callable[..., Doctor]) -> None:
     assert check(doctor(app_env="development", public_url="http://localhost:8000")) == (0, [])
 

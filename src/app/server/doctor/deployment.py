@@ -164,7 +164,7 @@ RULES = (
     Rule(
         "logs",
         Level.WARNING,
-        lambda settings: settings.log_format == "console",
+        lambda settings: settings.log_format == "console" and "log_format" in settings.model_fields_set,
         "LOG_FORMAT is console, which programs that collect logs cannot read.",
         "Set LOG_FORMAT=json.",
     ),
