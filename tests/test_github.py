@@ -53,6 +53,7 @@ def test_the_workflow_runs_the_check_of_everybody_with_the_programs_that_ci_inst
     )
 
     assert steps[-1] == "python3 manage.py check"
+    installed.remove("prometheus")  # one test checks the rules of alerts with its promtool, and is skipped without
     assert installed <= set(re.findall(r"[a-z][a-z-]+", (CHECKOUT / ".ci" / "run").read_text()))
 
 
