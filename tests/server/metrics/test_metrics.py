@@ -83,6 +83,15 @@ def test_every_metric_and_label_that_is_asked_for_exists(name: str) -> None:
     assert grouped <= known
 
 
+@pytest.mark.parametrize("name", EXPRESSIONS, ids=str)
+def test_every_bracket_and_quote_is_closed(name: str) -> None:
+    rest = re.sub(r"[^][(){}\"]", "", STRING.sub("", EXPRESSIONS[name]))
+    while (inner := re.sub(r"\(\)|\[\]|\{\}", "", rest)) != rest:
+        rest = inner
+
+    assert rest == ""
+
+
 def values_of(label: str, metric: str) -> set[str]:
     """Which values of a label are asked for anywhere."""
     pattern = re.compile(rf'{metric}\w*\{{[^}}]*\b{label}(?:=~|!~|!=|=)"([^"]*)"')
