@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -94,6 +95,9 @@ def test_what_one_process_gives_or_takes_counts_there_at_once_and_at_the_other_w
 
 @pytest.mark.attack(68)
 def test_without_listeners_a_change_counts_within_three_seconds(scene: Scene) -> None:
+    def listening() -> list[Any]:
+        return scene.keel.rows(f"SELECT pid FROM pg_stat_activity WHERE {LISTENERS}")
+
     def change(is_given: bool) -> None:
         killed = scene.keel.rows(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {LISTENERS}")
         assert len(killed) == 2
@@ -101,6 +105,7 @@ def test_without_listeners_a_change_counts_within_three_seconds(scene: Scene) ->
 
     with asking(scene.questions(ada=scene.ada, bob=scene.bob, eve=scene.eve), threads=2, pause=0.005) as answers:
         for _ in range(2):
+            wait_until(lambda: len(listening()) == 2, seconds=10, what="both processes to listen")
             scene.flip(change, bound=BOUND_WITHOUT_LISTENERS)
 
     scene.check(answers)
