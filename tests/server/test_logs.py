@@ -76,6 +76,14 @@ def test_outside_production_lines_are_for_people(given: dict[str, Any], log_form
     assert Settings(_env_file=None, secret_key="x", **given).log_format == log_format
 
 
+def test_a_message_is_one_line_and_paints_nothing(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(settings.model_copy(update={"log_format": "console"}))
+
+    logging.getLogger("somebody").error("first\nsecond\x1b[31m")
+
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("given", "log_format"), [({}, "json"), ({"log_format": "console"}, "console")], ids=["default", "chosen"]
 )

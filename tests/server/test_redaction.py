@@ -30,6 +30,8 @@ def configured(settings: Settings) -> Settings:
             "log_format": "json",
             "database_url": "postgresql://keel:p%40ss%2Fword@db.test/keel",
             "smtp_password": "the secret of the post",
+            "otel_exporter_otlp_endpoint": "http://keel:collector's key@collector.test",
+            "storage_url": "s3://id:bucket's key@files",
         }
     )
 
@@ -51,7 +53,13 @@ def restore(settings: Settings) -> Iterator[None]:
         ("no route to postgresql+psycopg://keel:s/c:t@db:5432/keel", f"no route to postgresql+psycopg://keel:{MASK}@db:5432/keel"),
         ("redis://:sesame@cache:6379/0", f"redis://:{MASK}@cache:6379/0"),
         ("Authorization: Basic QWxhZGRpbjpvcGVu\nHost: x", f"Authorization: {MASK}\nHost: x"),
+        ("redis://:p@sesame@cache:6379/0", f"redis://:{MASK}@cache:6379/0"),
         ("Cookie: keel-access=a; theme=b", f"Cookie: {MASK}"),
+        ("[(b'host', b'x'), (b'authorization', b'Bearer abc')]", f"[(b'host', b'x'), (b'authorization', b'{MASK}"),
+        (r'{"password": "a\"horse", "name": "Ada"}', f'{{"password": {MASK}, "name": "Ada"}}'),
+        (r'said \"password\": \"horse\", and \"Ada\"', rf'said \"password\": {MASK}, and \"Ada\"'),
+        ("GET /file?X-Amz-Signature=abc&pwd=b", f"GET /file?X-Amz-Signature={MASK}"),
+        ("the collector's key and the bucket's key", f"the {MASK} and the {MASK}"),
         ("sent Bearer abcdefghijklmnop to it", f"sent Bearer {MASK} to it"),
         ('{"password": "correct horse", "name": "Ada"}', f'{{"password": {MASK}, "name": "Ada"}}'),
         ("{'new_password': 'correct horse', 'name': 'Ada'}", f"{{'new_password': {MASK}, 'name': 'Ada'}}"),

@@ -125,6 +125,16 @@ def test_what_goes_wrong_is_marked(traced: Traced, live_database: URL, monkeypat
     assert spans["GET"].status.status_code is StatusCode.UNSET
 
 
+def test_what_strangers_make_up_is_in_no_span(traced: Traced) -> None:
+    traced.client.request("SESAME", "/nowhere")
+    traced.client.get(f"{API}/password=sesame")
+    traced.client.get(f"{API}/items/{'0' * 32}")
+    spans = traced.spans(until=f"GET {API}/items/{{item_id}}")
+
+    assert "sesame" not in " ".join(str((span.name, span.attributes)) for span in spans).lower()
+    assert {"_OTHER", "GET"} < {span.name for span in spans}
+
+
 def test_probes_are_not_traced_and_feeds_neither(traced: Traced) -> None:
     assert traced.client.get("/health/ready").status_code == 200
     traced.client.get("/nowhere/at/all")

@@ -78,8 +78,16 @@ def line_formatter(settings: Settings) -> logging.Formatter:
         foreign_pre_chain=SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            JSON_TRACEBACKS if is_json else structlog.processors.format_exc_info,
+            *([JSON_TRACEBACKS] if is_json else [escape_event, structlog.processors.format_exc_info]),
             Redaction(settings),
             render,
         ],
     )
+
+
+def escape_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What somebody has put into a message neither begins a line nor paints the terminal. JSON does this itself."""
+    text = str(event.get("event", ""))
+    if not text.isprintable():
+        event["event"] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return event

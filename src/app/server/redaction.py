@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, MutableMapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import make_url
 
@@ -15,7 +15,10 @@ MASK = "***"
 SHORTEST_KNOWN = 8
 """Characters of a configured secret that is looked for: a shorter one would be found in innocent words."""
 
-_NAMES = r"pass(?:word|wd|phrase)|secret|token|api[_-]?key|authorization|cookie|credential|recovery[_-]?code|totp"
+_NAMES = (
+    r"pass(?:word|wd|phrase|code)|pwd|csrf|signature|secret|token|api[_-]?key"
+    r"|authorization|cookie|credential|recovery[_-]?code|totp"
+)
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _PLAIN_NAMES = {
     "level",
@@ -32,10 +35,10 @@ _PLAIN_NAMES = {
 """Fields of nearly every line which hold what we or the server have made, or checked."""
 _SHAPES = re.compile(
     rf"""
-      (?P<url> :// [^\s:/@"']{{0,100}}+ : ) [^\s@"']{{1,200}}+ (?= @ )
-    | (?P<header> (?i:cookie|authorization) \\? ["']? \s? [:=] \s? ) [^\n]+
+      (?P<url> :// [^\s:/@"']{{0,100}}+ : ) [^\s"']{{1,200}} (?= @ )
+    | (?P<header> (?i:cookie|authorization) (?: \\? ["']? \s? [:=] \s? | ["'] ,\s? b? ["'] ) ) [^\n]+
     | (?P<field> (?i:{_NAMES}) [\w-]{{0,40}} \\? ["']? \s? [:=] \s? )
-      (?: \\? " [^"]* " | \\? ' [^']* ' | [^\s"']+ )
+      (?: " (?: [^"\\] | \\. )* " | \\ " [^"]* " | ' (?: [^'\\] | \\. )* ' | \\ ' [^']* ' | [^\s"']+ )
     | (?P<scheme> \b (?i:bearer|basic) [ ] ) [\w.~+/=-]{{16,}}
     | \b eyJ [\w-]{{8,}} (?: \. [\w-]* ){{2,4}}
     | -----BEGIN\ [A-Z ]{{0,20}}PRIVATE\ KEY----- .*? (?: -----END\ [A-Z ]{{0,20}}PRIVATE\ KEY----- | \Z )
@@ -49,7 +52,19 @@ _SHAPES = re.compile(
 web token; a private key; a password's hash; an API key; what `lib.random_secrets` and `lib.link_tokens` make."""
 _HINTS = (
     *("://", "eyj", "-----begin", "$argon2", "keel_", "bearer", "basic", "pass", "secret", "token"),
-    *("api_key", "api-key", "apikey", "authorization", "cookie", "credential", "recovery", "totp"),
+    *(
+        "api_key",
+        "api-key",
+        "apikey",
+        "pwd",
+        "csrf",
+        "signature",
+        "authorization",
+        "cookie",
+        "credential",
+        "recovery",
+        "totp",
+    ),
 )
 """Of which every shape has one, save for the last: they are looked for a hundred times faster."""
 _LONG_WORD = re.compile(r"[\w-]{43}")
@@ -112,3 +127,4 @@ def _secrets_of(settings: Settings) -> Iterator[str]:
     yield from (each.client_secret for each in settings.oidc_providers)
     urls: Iterable[str | None] = (settings.database_url, settings.redis_url, *settings.database_replica_urls)
     yield from (make_url(url).password or "" for url in urls if url)
+    yield from (urlsplit(url).password or "" for url in (settings.storage_url, settings.otel_exporter_otlp_endpoint))

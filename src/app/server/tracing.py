@@ -15,6 +15,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, Status, StatusCode, 
 
 from app.lib.settings import Settings
 from app.lib.tracing import continued
+from app.server.metrics.metrics import METHODS
 
 EXPORT_SECONDS = 3.0
 """For each batch, in a thread of its own."""
@@ -98,8 +99,8 @@ class TracedRequests:
         if scope["type"] != "http" or scope["path"].startswith(UNTRACED):
             await self._app(scope, receive, send)
             return
-        method = scope["method"]
-        attributes = {"http.request.method": method, "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        attributes = {"http.request.method": method, "url.scheme": scope["scheme"]}
         if scope["client"]:
             attributes["client.address"] = scope["client"][0]
         status = 0
@@ -121,7 +122,7 @@ class TracedRequests:
 def _describe(span: Span, scope: Any, method: str, status: int) -> None:
     if route := scope.get("path_template"):
         span.update_name(f"{method} {route}")
-        span.set_attribute("http.route", route)
+        span.set_attributes({"http.route": route, "url.path": scope["path"]})  # others may be a secret gone astray
     if request_id := scope.get("request_id"):
         span.set_attribute("keel.request_id", request_id)
     if user := scope.get("user"):

@@ -62,6 +62,13 @@ def test_only_its_owner_can_read_it_and_it_replaces_nothing_unasked(operator: Op
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_link_that_leads_nowhere_is_a_place_that_is_taken(operator: Operator, tmp_path: Path) -> None:
+    (tmp_path / "backup").symlink_to(tmp_path / "nowhere")
+
+    assert "is there already" in operator.back_up(tmp_path / "backup", "--no-verify").said
+    assert files(tmp_path) == []
+
+
 def test_the_audit_log_says_where_the_copy_went(url: URL, operator: Operator, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     assert operator.back_up(file, "--no-verify").code == 0

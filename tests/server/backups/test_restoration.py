@@ -110,6 +110,8 @@ def test_a_file_that_is_not_whole_is_refused(
     ("changes", "said"),
     [
         ({"revisions": ["9999"]}, "which this version of Keel does not know: restore it with Keel 0.1.0 or newer."),
+        ({"revisions": []}, "was made by a version of Keel that this one cannot read."),
+        ({"keel": "\x1b[31m"}, "was made by a version of Keel that this one cannot read."),
         ({"server": 99}, "This backup is of PostgreSQL 99"),
         ({"client": 99}, "pg_restore is version 18, but version 99 is needed: install"),
         ({"db_schema": "other"}, "This backup is of the schema other"),

@@ -3,13 +3,15 @@
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.server.backups.programs import BackupError
 from app.server.backups.table_sums import TableSum
@@ -21,15 +23,19 @@ MARK = b"KEELBKP1"
 CHUNK = 1024 * 1024
 
 
+Line = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
+"""Harmless on a terminal, whoever has written it."""
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """`revisions`: the heads of Alembic. `server` and `client`: major versions of PostgreSQL, and of pg_dump.
     `sequences`: at least so far they had got. `grantees`: the roles that have rights on something in it."""
 
-    keel: str
+    keel: Line
     made_at: datetime
     database: str
     db_schema: str
-    revisions: list[str]
+    revisions: Annotated[list[Line], Meta(min_length=1)]
     server: int
     client: int
     tables: dict[str, TableSum]
@@ -48,9 +54,10 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises BackupError for a place that cannot be written, or is taken.
     """
     _refuse_taken(path, overwrite=overwrite)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(descriptor)
+        draft = Path(name)
         try:
             yield draft
             _make_durable(draft)
@@ -108,8 +115,12 @@ def _digest(path: Path, size: int, report: Report) -> "hashlib._Hash":
 def _refuse_taken(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise BackupError(f"{path} is a directory: name a file in it.")
-    if path.exists() and not overwrite:
-        raise BackupError(f"{path} is there already: choose another name, or say --overwrite.")
+    if os.path.lexists(path) and not overwrite:
+        raise _taken(path)
+
+
+def _taken(path: Path) -> BackupError:
+    return BackupError(f"{path} is there already: choose another name, or say --overwrite.")
 
 
 def _publish(draft: Path, path: Path, *, overwrite: bool) -> None:
@@ -120,7 +131,7 @@ def _publish(draft: Path, path: Path, *, overwrite: bool) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
-        _refuse_taken(path, overwrite=False)
+        raise _taken(path) from None
     except OSError:  # a file system without links
         _refuse_taken(path, overwrite=False)
         draft.replace(path)

@@ -45,6 +45,8 @@ def diff(app: Litestar, old: Path, new: Path | None, *, as_json: bool) -> None:
         found = changes(_read(old), _read(new) if new else read_description(_description(app)))
     except UnreadableDescriptionError as error:
         refuse(str(error))
+    except RecursionError:
+        refuse("A schema is nested without an end: these two cannot be compared.")
     breaking = [change for change in found if change.is_breaking]
     if as_json:
         echo_items(found, breaking=len(breaking))

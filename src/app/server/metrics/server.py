@@ -51,13 +51,23 @@ class _Server(ThreadingMixIn, WSGIServer):
         return self._places.acquire(blocking=False)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """A client that drips has no more time than one that is silent."""
+        deadline = threading.Timer(CLIENT_SECONDS, _hang_up, [request])
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            deadline.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is not worth one, either; our own errors are logged by `_answer`."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
